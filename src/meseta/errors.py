@@ -1,0 +1,23 @@
+"""What a user did that cannot work: the command line shows it as one line and exits with 2."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """An input, name, file or setting that cannot be used; the message names it, what it got and what to do."""
+
+
+class MissingExtra(UserError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed. Install it with: pip install 'meseta[{extra}]'")
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """Return the error for a name that is not known, with the known ones listed and the nearest one first."""
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return UserError(f"{kind}: unknown name {name!r}.{hint} Known: {', '.join(names)}.")

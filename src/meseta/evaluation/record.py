@@ -1,0 +1,158 @@
+"""The record of a run: every figure that was measured, and what it takes to measure it again.
+
+Plain pydantic models without torch, so that reports are rebuilt from records on any machine. JSON on disk; a field
+that the schema does not know is an error, and so is a file of another schema version.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from meseta.errors import UserError
+from meseta.files import write_text
+
+SCHEMA_VERSION = 1
+
+
+class Section(BaseModel):
+    """A frozen part of the record; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Provenance(Section):
+    """Who measured what, with which versions, where and for how long."""
+
+    command: str
+    """The command line, or the Python call, that made the figures."""
+    created: str
+    """UTC time in ISO 8601."""
+    seconds: float
+    """Wall-clock seconds spent on this section."""
+    seed: int | None
+    device: str
+    versions: dict[str, str]
+    """Versions of meseta, Python and torch."""
+    commit: str | None
+    """The git commit of the working folder, with "+changes" where it had uncommitted ones; None outside git."""
+
+
+class Training(Section):
+    """How a model was trained and what it cost."""
+
+    provenance: Provenance
+    objective: str
+    """The objective with all its settings, as written in Python."""
+    epochs: int
+    steps: int
+    parameters: int
+    examples: int
+    seconds_per_epoch: float
+    metrics: dict[str, float | None]
+    """The last logged value of every term, for example `train/cross_entropy` and `val/accuracy`."""
+
+
+class AttackResult(Section):
+    """One attack at one threat: the accuracy it leaves and what the judge found."""
+
+    attack: str
+    """The attack with all its settings, as written in Python."""
+    name: str
+    """A short name, for tables: `PGD-40 cross-entropy`."""
+    accuracy: float
+    """Share of all examples still classified correctly after this attack, in [0, 1]."""
+    violations: int
+    """Examples that the attack returned outside the ball or the bounds, and that the judge brought back."""
+    seconds: float
+
+
+class RobustAccuracy(Section):
+    """Accuracy under one threat: each attack's, and the worst case per example over all of them."""
+
+    norm: Literal["Linf", "L2", "L1"]
+    eps: float
+    worst_case: float
+    """Share of all examples that no attack of this norm broke at this eps or a smaller one, in [0, 1]."""
+    attacks: list[AttackResult]
+
+
+class Evaluation(Section):
+    """Clean and robust accuracy on `n` examples."""
+
+    provenance: Provenance
+    split: str
+    n: int
+    clean_accuracy: float
+    nonfinite_logits: int
+    """Examples with NaN or infinite logits; they count as misclassified."""
+    robust: list[RobustAccuracy]
+
+
+class Measured(Section):
+    """One geometric measure, per example and in summary."""
+
+    provenance: Provenance
+    name: str
+    """The class name of the measure, with its scalar field: `SpectralCurvature(CrossEntropy)`."""
+    measure: str
+    """The measure with all its settings, as written in Python."""
+    split: str
+    n: int
+    mean: float | None
+    median: float | None
+    quantile_05: float | None
+    quantile_95: float | None
+    nonfinite: int
+    """Examples whose value is NaN or infinite; left out of the summary, never counted as flat."""
+    converged: float | None
+    """Share of examples whose iteration met its tolerance; None where the measure is not iterative."""
+    values: list[float | None]
+
+
+class Record(Section):
+    """Everything measured on one run."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    model: str
+    """The architecture with its settings, or the class name of a user's own module."""
+    data: str
+    """The data set and its classes, in words."""
+    config: dict[str, Any]
+    """The resolved configuration that trained the model; empty for a model trained elsewhere."""
+    training: Training | None = None
+    evaluation: Evaluation | None = None
+    measures: list[Measured] = []
+
+
+def read_record(path: Path) -> Record:
+    """Read a record; `path` is a JSON file or a run folder that holds `record.json`.
+
+    Raises:
+        UserError: no such file, not JSON, another schema version, or fields that do not fit the schema.
+    """
+    file = path / "record.json" if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"record: {file} does not exist. Give a run folder that holds a record.json.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"record: {file} cannot be read as text: {error}") from None
+    try:
+        content = json.loads(text)
+        if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
+            found = content.get("schema_version")
+            raise UserError(f"record: {file} has schema version {found!r}; this meseta reads version {SCHEMA_VERSION}.")
+        return Record.model_validate(content)
+    except json.JSONDecodeError as error:
+        raise UserError(f"record: {file} is not JSON: {error}") from None
+    except ValidationError as error:
+        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
+        raise UserError(f"record: {file} does not fit the schema: {where}") from None
+
+
+def write_record(record: Record, path: Path) -> None:
+    """Write the record as JSON to `path`, whole or not at all."""
+    write_text(path, record.model_dump_json(indent=1) + "\n")

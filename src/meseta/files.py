@@ -1,0 +1,35 @@
+"""Files written whole or not at all, and run folders that never overwrite one another."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from meseta.errors import UserError
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it over `path`; on any error leave no trace."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path`, whole or not at all."""
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def check_new_folder(folder: Path) -> None:
+    """Raise where `folder` already holds something: a run is never overwritten."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output folder: {folder} is a file. Give another folder.")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"output folder: {folder} already holds a run. Give another name or folder, or remove it first.")
