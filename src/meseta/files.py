@@ -32,4 +32,6 @@ def check_new_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output folder: {folder} is a file. Give another folder.")
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"output folder: {folder} already holds a run. Give another name or folder, or remove it first.")
+        raise UserError(
+            f"output folder: {folder} already holds a run. Give another name or folder, or remove it first."
+        )

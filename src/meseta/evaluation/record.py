@@ -114,7 +114,7 @@ class Measured(Section):
 class Record(Section):
     """Everything measured on one run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str
     model: str
     """The architecture with its settings, or the class name of a user's own module."""

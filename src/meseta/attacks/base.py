@@ -1,0 +1,76 @@
+"""What every attack takes and returns; the judge of its success is `meseta.evaluation`, never the attack itself."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from meseta.autodiff.gradient import gradient_of, leaf
+from meseta.autodiff.scalar_fields import Model, ScalarField
+from meseta.checks import check_logits, constant, derivatives_in_eval_mode
+from meseta.shapes import Bool
+from meseta.threat import Threat
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack(ABC):
+    """A search for inputs inside the threat that the model misclassifies.
+
+    The model runs in eval mode and gets its mode back; its parameters, their `.grad` and `requires_grad`, and x stay as
+    they were. Gradients are taken with respect to the input alone.
+
+    Args:
+        threat: the norm ball and bounds that the result stays in.
+    """
+
+    threat: Threat = Threat()
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return adversarial inputs (B, *input) inside ball and bounds.
+
+        Args:
+            model: inputs to logits (B, K).
+            x: inputs (B, *input) inside the threat's bounds.
+            y: labels (B,).
+            generator: source of all randomness; None for torch's global one.
+
+        Raises:
+            UserError: x outside the bounds or not finite, wrong shapes, labels outside 0..K-1.
+        """
+        self.threat.check(x, y)
+        with derivatives_in_eval_mode(model):
+            return self.perturb(model, constant(x), constant(y).long(), generator).detach()
+
+    @abstractmethod
+    def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the adversarial inputs; inputs are checked, the model is in eval mode and autograd is on."""
+
+    @property
+    def name(self) -> str:
+        """A short name for tables and curves."""
+        return type(self).__name__
+
+    def against(self, threat: Threat) -> Self:
+        """Return the same attack under another threat."""
+        return replace(self, threat=threat)
+
+
+def loss_and_gradient(model: Model, field: ScalarField, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, loss and loss gradient at `points`, where the loss is what an attacker raises.
+
+    The loss is the field where that rises under attack, and its negative where it falls (margins). One forward, one
+    backward to the input; an example whose gradient is not finite gets zeros, so that it stays where it is.
+    """
+    point = leaf(points)
+    logits = check_logits(model(point), points, y)
+    sign = 1 if field.rises_under_attack else -1
+    loss = sign * field.of_logits(logits, y)
+    gradient = gradient_of(loss, point)
+    return logits.detach(), loss.detach(), gradient.nan_to_num(0, 0, 0)
+
+
+def misclassified(logits: Tensor, y: Tensor) -> Bool[Tensor, "b"]:
+    """Return where the model errs; NaN or infinite logits never count as right."""
+    return (logits.argmax(1) != y) | ~logits.isfinite().all(1)

@@ -1,0 +1,38 @@
+"""Per-example calculus: scalar fields of the input and their first and second derivatives."""
+
+from meseta.autodiff.dense import dense_gauss_newton, dense_hessian, dense_jacobian
+from meseta.autodiff.gauss_newton import GaussNewton
+from meseta.autodiff.gradient import value_and_gradient
+from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
+from meseta.autodiff.jacobian import logits_and_jacobian
+from meseta.autodiff.scalar_fields import (
+    CrossEntropy,
+    Decision,
+    Logit,
+    Margin,
+    Model,
+    ScalarField,
+    bind_all_rivals,
+    rival_margins,
+    runner_up,
+)
+
+__all__ = [
+    "CrossEntropy",
+    "Decision",
+    "FiniteDifferenceHessian",
+    "GaussNewton",
+    "Hessian",
+    "Logit",
+    "Margin",
+    "Model",
+    "ScalarField",
+    "bind_all_rivals",
+    "dense_gauss_newton",
+    "dense_hessian",
+    "dense_jacobian",
+    "logits_and_jacobian",
+    "rival_margins",
+    "runner_up",
+    "value_and_gradient",
+]

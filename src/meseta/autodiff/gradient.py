@@ -1,0 +1,50 @@
+"""The per-example gradient of a scalar field at a batch of inputs."""
+
+import torch
+from torch import Tensor
+
+from meseta.autodiff.scalar_fields import BoundField
+from meseta.errors import UserError
+from meseta.shapes import Float
+
+
+def leaf(x: Tensor) -> Tensor:
+    """Return the values of x as a fresh leaf, so that no gradient ever reaches the caller's tensor."""
+    with torch.inference_mode(False):
+        return x.clone().detach().requires_grad_()
+
+
+def value_and_gradient(
+    f: BoundField, x: Float[Tensor, "b *input"], *, create_graph: bool = False
+) -> tuple[Float[Tensor, "b"], Float[Tensor, "b *input"]]:
+    """Return f(x) and grad f(x), per example.
+
+    The sum over the batch is differentiated, so an example's gradient does not depend on the batch size.
+
+    Args:
+        f: field (B, *input) -> (B,); examples must not influence one another (BatchNorm in train mode does that).
+        x: inputs (B, *input); taken as a constant point, its own history and `.grad` stay untouched.
+        create_graph: keep both differentiable with respect to the parameters of f.
+
+    Cost:
+        One forward and one backward to the input.
+
+    Raises:
+        UserError: f does not depend on x in a way that autograd can follow.
+    """
+    with torch.enable_grad():
+        point = leaf(x)
+        value = f(point)
+        gradient = gradient_of(value, point, create_graph=create_graph)
+    return (value if create_graph else value.detach()), gradient
+
+
+def gradient_of(value: Tensor, point: Tensor, *, create_graph: bool = False) -> Tensor:
+    """Return d(sum value)/d(point); zero where value does not reach point."""
+    if not value.requires_grad:
+        raise UserError(
+            "the model's output is cut off from its input (detached, no_grad or integer arithmetic inside the model), "
+            "so it has no input gradient. Use a model that autograd can follow."
+        )
+    (gradient,) = torch.autograd.grad(value.sum(), point, create_graph=create_graph, materialize_grads=True)
+    return gradient

@@ -1,0 +1,158 @@
+"""Scalar fields of the input, f: (B, *input) -> (B,): what gradients, Hessians and attacks are taken of.
+
+A field is a function of logits and label; `bind` joins it to a model and a batch. With z the logits, y the label:
+
+    CrossEntropy   -log softmax(z)_y
+    Margin         z_y - z_j for one rival class j (the runner-up of each example by default)
+    Decision       z_y - max_{j != y} z_j, negative exactly where the model errs (Yu 2018, section 3)
+    Logit          z_j (the label's by default)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from meseta.checks import check_logits
+from meseta.errors import UserError
+from meseta.shapes import Float, Int
+
+BoundField = Callable[[Tensor], Tensor]
+"""A field joined to a model and labels: (B, *input) -> (B,)."""
+
+Model = Callable[[Tensor], Tensor]
+"""Anything that maps inputs (B, *input) to logits (B, K): an `nn.Module`, or a function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScalarField(ABC):
+    """A scalar function of one example's logits and label."""
+
+    linear_in_logits: ClassVar[bool] = True
+    """True where f is (piecewise) linear in the logits: its Hessian then vanishes on piecewise-linear networks."""
+    rises_under_attack: ClassVar[bool] = False
+    """True where an attacker raises f (losses), False where it lowers f (margins)."""
+
+    @abstractmethod
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return f per example."""
+
+    def bind(self, model: Model, x: Tensor, y: Tensor) -> BoundField:
+        """Return f as a function of inputs of the shape of x; what depends on the base point x is fixed there."""
+        return lambda inputs: self.of_logits(check_logits(model(inputs), inputs, y), y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy(ScalarField):
+    """The cross-entropy loss of the label, -log softmax(z)_y.
+
+    Computed as softplus(s), s = logsumexp_{j != y}(z_j) - z_y. The textbook form loses 1 - p_y to rounding once the model
+    is confident (in float32, from a margin of 17), and with it value, gradient and Hessian; this one keeps all three to
+    full relative precision down to a margin of about 100, where float32 itself ends.
+    """
+
+    linear_in_logits: ClassVar[bool] = False
+    rises_under_attack: ClassVar[bool] = True
+
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return -log softmax(logits)_y."""
+        if logits.dtype in (torch.bfloat16, torch.float16):
+            logits = logits.float()
+        others = logits.scatter(1, y[:, None], -torch.inf).logsumexp(1)
+        s = others - logits.gather(1, y[:, None]).squeeze(1)
+        # Each branch is the one whose derivatives are small and exact on its side of 0.
+        return torch.where(s > 0, s + F.softplus(-s), F.softplus(s))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision(ScalarField):
+    """The decision function z_y - max_{j != y} z_j; its zero set is the decision boundary (Yu 2018, section 3)."""
+
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return the label's logit minus the largest other one."""
+        return margin_to(logits, y, runner_up(logits, y))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin(ScalarField):
+    """The margin z_y - z_j to one rival class j, held fixed wherever f is evaluated.
+
+    Args:
+        rival: the class j; None for the runner-up of each example at the point that the field is bound to.
+    """
+
+    rival: int | None = None
+
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return the margin; with `rival` None, to the runner-up of these logits."""
+        return margin_to(logits, y, self._rivals(logits, y))
+
+    def bind(self, model: Model, x: Tensor, y: Tensor) -> BoundField:
+        """Return the margin to the rivals found at x."""
+        with torch.no_grad():
+            rivals = self._rivals(check_logits(model(x), x, y), y)
+        return lambda inputs: margin_to(model(inputs), y, rivals)
+
+    def _rivals(self, logits: Tensor, y: Tensor) -> Tensor:
+        if self.rival is None:
+            return runner_up(logits, y)
+        if not 0 <= self.rival < logits.shape[1]:
+            raise UserError(f"`rival` must be a class index 0..{logits.shape[1] - 1}, got {self.rival}.")
+        if (y == self.rival).any():
+            raise UserError(f"`rival` is {self.rival}, which is the label of some examples. Leave those out.")
+        return torch.full_like(y, self.rival)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logit(ScalarField):
+    """One logit z_j.
+
+    Args:
+        index: the class j; None for the label of each example.
+    """
+
+    index: int | None = None
+
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return the logit of `index`, or of the label."""
+        if self.index is None:
+            return logits.gather(1, y[:, None]).squeeze(1)
+        if not 0 <= self.index < logits.shape[1]:
+            raise UserError(f"`index` must be a class index 0..{logits.shape[1] - 1}, got {self.index}.")
+        return logits[:, self.index]
+
+
+def runner_up(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Int[Tensor, "b"]:
+    """Return the class with the largest logit other than the label."""
+    return logits.detach().scatter(1, y[:, None], -torch.inf).argmax(1)
+
+
+def margin_to(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], rival: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """Return z_y - z_rival."""
+    return (logits.gather(1, y[:, None]) - logits.gather(1, rival[:, None])).squeeze(1)
+
+
+def rivals(y: Int[Tensor, "b"], classes: int) -> Int[Tensor, "b r"]:
+    """Return every class but the label, in order: (B, K-1)."""
+    others = torch.arange(classes - 1, device=y.device).expand(len(y), -1)
+    return others + (others >= y[:, None])
+
+
+def rival_margins(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b r"]:
+    """Return the margins z_y - z_j to all rivals j != y, in order: (B, K-1)."""
+    return logits.gather(1, y[:, None]) - logits.gather(1, rivals(y, logits.shape[1]))
+
+
+def bind_all_rivals(model: Model, x: Tensor, y: Tensor, classes: int) -> tuple[BoundField, Tensor]:
+    """Return all K-1 margins of each example as one field of a batch of B (K-1), and that batch.
+
+    Example i's rival number r sits at index i (K-1) + r, so one Hessian product serves every rival at once.
+    """
+    repeats = classes - 1
+    inputs, labels = x.repeat_interleave(repeats, 0), y.repeat_interleave(repeats)
+    rival = rivals(y, classes).flatten()
+    return lambda points: margin_to(model(points), labels, rival), inputs

@@ -1,0 +1,104 @@
+"""The one place where a caller's model, inputs and labels are checked, and where a model's mode is borrowed and put back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from meseta.errors import UserError
+
+Bounds = tuple[float, float]
+
+
+def check_batch(x: Tensor, y: Tensor, *, bounds: Bounds | None = None) -> None:
+    """Raise unless x is a finite floating batch inside `bounds` and y holds one class index per example.
+
+    Args:
+        x: inputs (B, *input).
+        y: labels (B,), integer.
+        bounds: the values that inputs may take; None for no limits.
+
+    Raises:
+        UserError: naming what is wrong, where, and what to do.
+    """
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise UserError(f"`x` and `y` must be tensors, got {type(x).__name__} and {type(y).__name__}.")
+    if not x.is_floating_point():
+        raise UserError(f"`x` must be floating point, got {x.dtype}. Scale images to [0, 1]: x.float() / 255.")
+    if x.dim() < 2 or len(x) == 0:
+        raise UserError(f"`x` must be a batch (B, *input) of at least one example, got shape {tuple(x.shape)}.")
+    if y.shape != x.shape[:1]:
+        raise UserError(f"`y` must have shape ({len(x)},), one label per example, got {tuple(y.shape)}.")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool:
+        raise UserError(f"`y` must hold integer class indices, got {y.dtype}.")
+    low, high = (value.item() for value in x.detach().aminmax())
+    # aminmax lets NaN through to both ends, so one comparison catches NaN and infinities.
+    if not (-float("inf") < low <= high < float("inf")):
+        raise UserError("`x` holds NaN or infinite values. Clean the inputs first.")
+    if bounds is not None and (low < bounds[0] or high > bounds[1]):
+        raise UserError(
+            f"`x` must lie in the bounds [{bounds[0]:g}, {bounds[1]:g}], got values in [{low:.4g}, {high:.4g}]. "
+            "Scale the inputs, move the normalisation into the model, or give the threat other bounds."
+        )
+    if y.min() < 0:
+        raise UserError(f"`y` must hold class indices from 0, got {int(y.min())}.")
+
+
+def check_logits(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Return `logits` if they are (B, K) with K >= 2 and every label is below K; raise otherwise."""
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x) or logits.shape[1] < 2:
+        got = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"`model` must return logits of shape ({len(x)}, K) with K >= 2, got {got}.")
+    if y.max() >= logits.shape[1]:
+        raise UserError(
+            f"`y` must hold class indices 0..{logits.shape[1] - 1} for a model with {logits.shape[1]} classes, "
+            f"got {int(y.max())}."
+        )
+    return logits
+
+
+def positive(name: str, value: float) -> None:
+    """Raise unless `value` is a positive finite number."""
+    if not (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")):
+        raise UserError(f"`{name}` must be positive and finite, got {value!r}.")
+
+
+def at_least(name: str, value: float, least: float) -> None:
+    """Raise unless `value` is a finite number of at least `least`."""
+    if not (isinstance(value, int | float) and not isinstance(value, bool) and least <= value < float("inf")):
+        raise UserError(f"`{name}` must be finite and at least {least:g}, got {value!r}.")
+
+
+@contextmanager
+def eval_mode(model: object) -> Iterator[None]:
+    """Put every submodule into eval mode for the block, then put each one's own mode back."""
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    modes = [(module, module.training) for module in modules]
+    for module in modules:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def derivatives_in_eval_mode(model: object) -> Iterator[None]:
+    """Eval mode with autograd on, whatever the caller's no_grad or inference mode."""
+    with eval_mode(model), torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def constant(x: Tensor) -> Tensor:
+    """Return x without history, and usable by autograd also where it was made in inference mode."""
+    with torch.inference_mode(False):
+        return x.clone() if x.is_inference() else x.detach()
+
+
+def activation_names(model: object) -> str:
+    """Return the class names of the model's activation modules, for error texts."""
+    modules = model.modules() if isinstance(model, nn.Module) else []
+    found = {type(m).__name__ for m in modules if type(m).__module__ == "torch.nn.modules.activation"}
+    return ", ".join(sorted(found)) or "none as modules"

@@ -1,0 +1,69 @@
+"""The extreme eigenvalue of the input Hessian."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
+from meseta.autodiff.scalar_fields import Model
+from meseta.checks import activation_names, positive
+from meseta.errors import UserError
+from meseta.geometry.base import Measure, Measurement
+from meseta.linalg.eigensolver import Eigensolver
+from meseta.linalg.lanczos import Lanczos
+from meseta.linalg.norms import norm, per_example
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpectralCurvature(Measure):
+    """The eigenvalue of largest magnitude of the input Hessian H = grad^2 f(x), with its sign: |value| = ||H||_2.
+
+    Lanczos from the gradient, on exact Hessian-vector products. An estimate from below: |value| <= ||H||_2 up to
+    rounding, and an eigenvalue lies within `residual` of it.
+
+    Args:
+        field: f; the cross-entropy loss by default.
+        solver: the eigensolver; `Lanczos(which="smallest")` for the most negative eigenvalue, which is what a small
+            L2 perturbation that lowers a margin meets.
+        radius: None for the Hessian at the point; a length h in input units for the curvature at that scale, from
+            gradients a distance h apart (see `FiniteDifferenceHessian`).
+
+    Units: of f per squared unit of input. Cost: one forward and one backward, then two backwards per product; about 5
+    products reach 1 % on a trained CNN.
+
+    Raises:
+        UserError: f is linear in the logits (margins, logits) and its Hessian is exactly zero on the whole batch, as on
+            every piecewise-linear network: the measure would be silently blind.
+
+    Source: the quantity of Mustafa 2020, eq. 4 for p = q = 2; differs: exact products and Lanczos in place of their
+    gradient ascent (`meseta.linalg.HessianAscent`).
+    """
+
+    solver: Eigensolver = Lanczos()
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.radius is not None:
+            positive("radius", self.radius)
+
+    def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
+        """Return the eigenvalue per example, with residual and convergence."""
+        f = self.field.bind(model, x, y)
+        hessian = Hessian(f, x) if self.radius is None else FiniteDifferenceHessian(f, x, self.radius)
+        pair = self.solver(hessian, _start(hessian.gradient.detach()))
+        if self.radius is None and self.field.linear_in_logits and not pair.value.any():
+            raise UserError(
+                f"`field`: the Hessian of {type(self.field).__name__} is exactly zero on all {len(x)} examples, as on every "
+                f"piecewise-linear network (activation modules found: {activation_names(model)}). Measure "
+                "CrossEntropy(), whose Hessian is not zero there, give a radius to see the curvature at that scale, or "
+                "use a smooth activation such as SiLU."
+            )
+        return Measurement(pair.value, pair.residual, pair.converged, pair.products)
+
+
+def _start(gradient: Tensor) -> Tensor:
+    """Return the gradient, or a fixed random direction where it is zero."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype).to(gradient.device)
+    return torch.where(per_example(norm(gradient) > 0, gradient), gradient, noise)

@@ -1,0 +1,56 @@
+"""Per-example norms that are safe to differentiate at zero and do not under- or overflow."""
+
+import torch
+from torch import Tensor
+
+from meseta.errors import UserError
+from meseta.shapes import Float
+
+INFINITY = float("inf")
+
+
+def norm(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b"]:
+    """Return ||v_i||_p of each example, over all its entries.
+
+    Zero vectors have norm 0 and gradient 0, also in second derivatives; NaN and infinity stay what they are; where several entries tie for the maximum,
+    p = inf takes the mean of their subgradients.
+
+    Args:
+        v: (B, *shape).
+        p: 1 <= p <= inf.
+    """
+    if not p >= 1:
+        raise UserError(f"`p` must be in [1, inf], got {p}.")
+    flat = v.flatten(1)
+    largest = flat.detach().abs().amax(1)
+    nonzero = (largest > 0) & largest.isfinite()
+    # The norm is homogeneous, so dividing by a constant scale changes neither value nor gradient.
+    scale = torch.where(nonzero, largest, 1)
+    entries = torch.where(nonzero[:, None], flat / scale[:, None], 0).abs()
+    if p == 1:
+        total = entries.sum(1)
+    elif p == INFINITY:
+        total = entries.amax(1)
+    else:
+        # 1 replaces the sum of a zero vector, whose root would have an infinite derivative.
+        powers = torch.where(nonzero, (entries**p).sum(1), 1)
+        total = torch.where(nonzero, powers ** (1 / p), 0)
+    return torch.where(nonzero, total * scale, largest)  # `largest` is 0, inf or NaN itself there
+
+
+def normalized(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *shape"]:
+    """Return v_i / ||v_i||_p, and 0 for zero vectors."""
+    length = norm(v, p)
+    return per_example(torch.where(length > 0, 1 / torch.where(length > 0, length, 1), 0), v) * v
+
+
+def per_example(values: Tensor, like: Float[Tensor, "b *shape"]) -> Tensor:
+    """Return one value per example, shaped to multiply `like`."""
+    return values.view(-1, *[1] * (like.dim() - 1))
+
+
+def dual_exponent(p: float) -> float:
+    """Return q with 1/p + 1/q = 1."""
+    if p == 1:
+        return INFINITY
+    return 1.0 if p == INFINITY else p / (p - 1)

@@ -1,0 +1,88 @@
+"""Cross-Lipschitz regularisation."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from meseta.autodiff.gradient import leaf
+from meseta.autodiff.jacobian import logits_and_jacobian, vector_jacobian
+from meseta.autodiff.scalar_fields import CrossEntropy, Model
+from meseta.checks import at_least, check_logits
+from meseta.errors import UserError
+from meseta.linalg.norms import norm, normalized
+from meseta.objectives.base import Objective, ObjectiveValue
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossLipschitz(Objective):
+    """Penalise the differences between the logits' input gradients.
+
+    mean_i l(x_i) + weight Omega(x_i),  Omega = (1/K^2) sum_{l,m} ||v_l - v_m||_q^2,  v_k = grad_x z_k
+
+    Args:
+        weight: in loss units per squared (logit per input unit), at least 0.
+        q: exponent of the norm, the dual of the threat's p.
+        estimator: `sampled`, an unbiased estimate of Omega from one vector-Jacobian product, or `exact`, from all K.
+            For q = 2, Omega = (2/K) ||V C||_F^2 with C = I - 11^T/K, and the sample is (2/K)(K-1) ||V u||^2 with u
+            uniform on the unit sphere of centred vectors, which is exact for K = 2. For other q it is one pair of
+            classes drawn uniformly, times (K-1)/K.
+
+    Terms: cross_entropy, cross_lipschitz = Omega or its estimate.
+    Cost: sampled, about 1.6 plain steps on a small CNN with 10 classes; exact, about 6 to 9.
+    Source: Hein & Andriushchenko 2017, eq. 5, as used by Mustafa 2020; differs: the sampled estimator is ours; on the
+    sphere it has less variance than with a Gaussian u, and the same mean.
+    """
+
+    weight: float = 0.02
+    q: float = 2
+    estimator: Literal["sampled", "exact"] = "sampled"
+
+    def __post_init__(self) -> None:
+        at_least("weight", self.weight, 0)
+        if not self.q >= 1:
+            raise UserError(f"`q` must be in [1, inf], got {self.q}.")
+        if self.estimator not in ("sampled", "exact"):
+            raise UserError(f"`estimator` must be sampled or exact, got {self.estimator!r}.")
+
+    def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
+        """Return the mean of loss and weighted penalty."""
+        with torch.enable_grad():
+            if self.estimator == "exact":
+                logits, jacobian = logits_and_jacobian(model, x, create_graph=True)
+                omega = cross_lipschitz(jacobian, self.q)
+            else:
+                point = leaf(x)
+                logits = check_logits(model(point), x, y)
+                omega = self._sample(logits, point, generator)
+            loss = CrossEntropy().of_logits(check_logits(logits, x, y), y)
+            return ObjectiveValue(
+                (loss + self.weight * omega).mean(),
+                {"cross_entropy": loss.detach(), "cross_lipschitz": omega.detach()},
+            )
+
+    def _sample(self, logits: Tensor, point: Tensor, generator: torch.Generator | None) -> Tensor:
+        classes = logits.shape[1]
+        noise = torch.randn(
+            logits.shape,
+            generator=generator,
+            dtype=logits.dtype,
+            device=generator.device if generator else logits.device,
+        ).to(logits.device)
+        if self.q == 2:
+            u = normalized(noise - noise.mean(1, keepdim=True))
+            return 2 / classes * (classes - 1) * norm(vector_jacobian(logits, point, u)) ** 2
+        pair = noise.argsort(1)[:, :2]  # two different classes, uniformly
+        u = torch.zeros_like(logits).scatter(1, pair[:, :1], 1).scatter(1, pair[:, 1:], -1)
+        return (classes - 1) / classes * norm(vector_jacobian(logits, point, u), self.q) ** 2
+
+
+def cross_lipschitz(jacobian: Tensor, q: float = 2) -> Tensor:
+    """Return Omega = (1/K^2) sum_{l,m} ||v_l - v_m||_q^2 per example, from the Jacobian (B, K, *input)."""
+    v = jacobian.flatten(2)
+    classes = v.shape[1]
+    if q == 2:
+        return 2 / classes * norm(v - v.mean(1, keepdim=True)) ** 2
+    pairs = [norm(v[:, k] - v[:, m], q) ** 2 for k in range(classes) for m in range(k)]
+    return 2 / classes**2 * torch.stack(pairs, 1).sum(1)

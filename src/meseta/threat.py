@@ -1,0 +1,178 @@
+"""The threat model: which perturbations an attacker may make, and the geometry of that set."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from meseta.checks import Bounds, check_batch, positive
+from meseta.errors import UserError
+from meseta.linalg.norms import INFINITY, dual_exponent, norm, normalized, per_example
+from meseta.shapes import Bool, Float
+
+Norm = Literal["Linf", "L2", "L1"]
+
+_EXPONENT: dict[str, float] = {"Linf": INFINITY, "L2": 2.0, "L1": 1.0}
+
+
+@dataclass(frozen=True)
+class Threat:
+    """All x' with ||x' - x||_p <= eps inside the bounds of valid inputs.
+
+    Args:
+        norm: `Linf`, `L2` or `L1`, over all entries of one example.
+        eps: the radius, in units of the input ([0, 1] pixels unless the bounds say otherwise).
+        bounds: lowest and highest valid input value; None for unbounded inputs (tabular data).
+    """
+
+    norm: Norm = "Linf"
+    eps: float = 8 / 255
+    bounds: Bounds | None = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.norm not in _EXPONENT:
+            raise UserError(f"`norm` must be one of {', '.join(_EXPONENT)}, got {self.norm!r}.")
+        positive("eps", self.eps)
+        if self.bounds is not None and not -INFINITY < self.bounds[0] < self.bounds[1] < INFINITY:
+            raise UserError(f"`bounds` must be (low, high) with low < high, both finite, got {self.bounds}.")
+
+    @property
+    def p(self) -> float:
+        """The exponent of the norm: inf, 2 or 1."""
+        return _EXPONENT[self.norm]
+
+    @property
+    def dual(self) -> float:
+        """The dual exponent q, 1/p + 1/q = 1: to first order an attack raises f by eps ||grad f||_q."""
+        return dual_exponent(self.p)
+
+    def with_eps(self, eps: float) -> "Threat":
+        """Return the same threat at another radius."""
+        return replace(self, eps=eps)
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Raise unless (x, y) is a batch of finite inputs inside the bounds."""
+        check_batch(x, y, bounds=self.bounds)
+
+    def distance(self, adversarial: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b"]:
+        """Return ||adversarial - x||_p per example."""
+        return norm(adversarial - x, self.p)
+
+    def contains(
+        self, adversarial: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"], *, slack: float = 1e-4
+    ) -> Bool[Tensor, "b"]:
+        """Return whether each example lies in ball and bounds, up to a rounding slack relative to eps; NaN does not."""
+        inside = self.distance(adversarial, x) <= self.eps * (1 + slack)
+        if self.bounds is not None:
+            low, high = self.bounds
+            margin = self.eps * slack
+            flat = adversarial.flatten(1)
+            inside = inside & (flat >= low - margin).all(1) & (flat <= high + margin).all(1)
+        return inside & adversarial.flatten(1).isfinite().all(1)
+
+    def project(self, points: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
+        """Return the nearest points (L2) of ball and bounds together; x must lie in the bounds.
+
+        With u = points - x and the box [low - x, high - x] of moves that stay in bounds, the projection is
+        Linf: u clipped to both; L2: clip(t u) with the t that meets the radius; L1: clip(soft(u, s)) with the threshold s
+        that does.
+        """
+        move = points - x
+        if self.norm == "Linf":
+            return self._clip(x + move.clamp(-self.eps, self.eps))
+        low, high = self._room(x)
+        if self.norm == "L2":
+            move = _project_l2(move, low, high, self.eps)
+        else:
+            move = _project_l1(move, low, high, self.eps)
+        return self._clip(x + move)
+
+    def steepest(self, gradient: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
+        """Return the step s of unit norm that raises f most to first order; 0 where the gradient is 0.
+
+        Linf: sign(g). L2: g / ||g||_2. L1: the signed unit vector of the largest |g_i|, among the coordinates that
+        still have room within the bounds in that direction.
+        """
+        if self.norm == "Linf":
+            return gradient.sign()
+        if self.norm == "L2":
+            return normalized(gradient)
+        low, high = self._room(x)
+        usable = torch.where(gradient > 0, high > 0, low < 0)
+        flat = torch.where(usable, gradient, 0).flatten(1)
+        index = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign()).view_as(gradient)
+
+    def sample(
+        self, x: Float[Tensor, "b *input"], *, generator: torch.Generator | None = None
+    ) -> Float[Tensor, "b *input"]:
+        """Return points drawn uniformly from the ball around x, then clipped to the bounds."""
+        flat = x.detach().flatten(1)
+        uniform = _rand(flat.shape, flat, generator)
+        if self.norm == "Linf":
+            move = (2 * uniform - 1) * self.eps
+        elif self.norm == "L2":
+            direction = normalized(_randn(flat.shape, flat, generator))
+            move = direction * self.eps * _rand((len(flat), 1), flat, generator) ** (1 / flat.shape[1])
+        else:
+            # d of d + 1 exponential variables over their sum are uniform on the solid simplex.
+            exponential = -_rand((len(flat), flat.shape[1] + 1), flat, generator).clamp_min(1e-12).log()
+            move = self.eps * (exponential / exponential.sum(1, keepdim=True))[:, :-1]
+            move = move * torch.where(uniform < 0.5, -1, 1)
+        return self._clip(x.detach() + move.view_as(x))
+
+    def _clip(self, points: Tensor) -> Tensor:
+        return points if self.bounds is None else points.clamp(*self.bounds)
+
+    def _room(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        low, high = self.bounds or (-INFINITY, INFINITY)
+        return low - x, high - x
+
+
+def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    # ||clip(t u)||^2 = t^2 sum_free u^2 + sum_clipped room^2, so t follows from the set of clipped entries. Starting with
+    # none clipped, t grows to the solution from below: every iterate is feasible.
+    outside = norm(move.clamp(low, high)) > eps
+    if not outside.any():
+        return move.clamp(low, high)
+    square = move.flatten(1) ** 2
+    room = torch.where(move > 0, high, low)
+    t = eps / norm(move).clamp_min(eps)
+    for _ in range(8):
+        clipped = (per_example(t, move) * move).abs() >= room.abs()
+        spent = torch.where(clipped, room**2, 0).flatten(1).sum(1)
+        free = torch.where(clipped.flatten(1), 0, square).sum(1)
+        grown = ((eps**2 - spent).clamp_min(0) / free.clamp_min(torch.finfo(free.dtype).tiny)).sqrt()
+        grown = torch.maximum(t, torch.where(free > 0, grown, t))
+        if torch.allclose(grown, t, rtol=1e-6):
+            break
+        t = grown
+    t = torch.where(outside, t.clamp_max(1), 1)
+    return (per_example(t, move) * move).clamp(low, high)
+
+
+def _project_l1(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    def shrunk(threshold: Tensor) -> Tensor:
+        soft = move.sign() * (move.abs() - per_example(threshold, move)).clamp_min(0)
+        return soft.clamp(low, high)
+
+    outside = norm(move.clamp(low, high), 1) > eps
+    if not outside.any():
+        return move.clamp(low, high)
+    below, above = torch.zeros_like(outside, dtype=move.dtype), move.detach().flatten(1).abs().amax(1)
+    for _ in range(40):  # the norm falls as the threshold rises; `above` stays feasible
+        middle = (below + above) / 2
+        too_long = norm(shrunk(middle), 1) > eps
+        below, above = torch.where(too_long, middle, below), torch.where(too_long, above, middle)
+    return shrunk(torch.where(outside, above, 0))
+
+
+def _rand(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = like.device if generator is None else generator.device
+    return torch.rand(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
+def _randn(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    device = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)

@@ -1,0 +1,115 @@
+import pytest
+import torch
+from torch import nn
+
+from meseta import Threat
+from meseta.attacks import FGSM, PGD
+from meseta.attacks.base import misclassified
+from meseta.autodiff import CrossEntropy, Decision
+from meseta.errors import UserError
+
+
+def trained(seed=0):
+    """A small net fitted to two noisy rings, so that attacks have a curved boundary to cross."""
+    torch.manual_seed(seed)
+    angle = 6.28 * torch.rand(400)
+    y = torch.arange(400) % 2
+    radius = 0.15 + 0.2 * y + 0.03 * torch.randn(400)
+    x = 0.5 + torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2))
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model.eval(), x.clamp(0, 1), y
+
+
+def accuracy(model, x, y):
+    return 1 - misclassified(model(x), y).float().mean().item()
+
+
+def test_first_and_last_iterates_by_hand():
+    """On a linear model with alpha = 0.01 from the input, three steps end at x + 0.03 sign(w_1 - w_0)."""
+    model = nn.Linear(4, 2).double()
+    model.bias.data = torch.tensor([9.0, 0.0]).double()
+    x, y = torch.full((2, 4), 0.5, dtype=torch.float64), torch.tensor([0, 0])
+    attack = PGD(threat=Threat(eps=0.1), steps=3, alpha=0.01, random_start=False)
+    step = 0.03 * (model.weight[1] - model.weight[0]).sign().detach()
+    torch.testing.assert_close(attack(model, x, y), x + step)
+
+
+def test_more_steps_and_restarts_never_help_the_model():
+    model, x, y = trained()
+    threat = Threat("L2", 0.08)
+
+    def robust(**settings):
+        generator = torch.Generator().manual_seed(0)
+        return accuracy(model, PGD(threat=threat, **settings)(model, x, y, generator=generator), y)
+
+    one = accuracy(model, FGSM(threat=threat)(model, x, y), y)
+    assert robust(steps=20) <= one + 0.01
+    assert robust(steps=20, restarts=5) <= robust(steps=20)
+    assert robust(steps=20, loss=Decision()) == pytest.approx(robust(steps=20), abs=0.02)
+
+
+def test_dropping_broken_examples_costs_less_and_finds_no_less():
+    model, x, y = trained()
+    seen = []
+    model.register_forward_hook(lambda m, i, o: seen.append(len(o)))
+    results = {}
+    for drop in (False, True):
+        seen.clear()
+        attack = PGD(threat=Threat("Linf", 0.1), steps=20, drop_broken=drop)
+        adversarial = attack(model, x, y, generator=torch.Generator().manual_seed(0))
+        results[drop] = (sum(seen), accuracy(model, adversarial, y))
+    assert results[False][0] == 20 * len(x)
+    assert results[True][0] < 0.7 * results[False][0]
+    assert results[True][1] <= results[False][1]
+
+
+def test_each_path_is_that_of_the_undropped_attack():
+    model, x, y = trained()
+    attacks = [PGD(threat=Threat("L2", 0.05), steps=10, drop_broken=drop) for drop in (False, True)]
+    whole, dropped = (a(model, x, y, generator=torch.Generator().manual_seed(1)) for a in attacks)
+    standing = ~misclassified(model(dropped), y)
+    torch.testing.assert_close(whole[standing], dropped[standing])
+
+
+def test_margin_attack_works_where_cross_entropy_is_saturated():
+    """Logits times 1e4: the loss gradient vanishes in float32, the margin's does not."""
+    model, x, y = trained()
+    right = ~misclassified(model(x), y)
+    x, y = x[right], y[right]
+
+    def scaled(inputs):
+        return 1e4 * model(inputs)
+
+    broken = {
+        loss: 1 - accuracy(scaled, PGD(threat=Threat("L2", 0.15), loss=loss, random_start=False)(scaled, x, y), y)
+        for loss in (CrossEntropy(), Decision())
+    }
+    assert broken[Decision()] > broken[CrossEntropy()] + 0.2
+
+
+def test_labels_of_every_integer_type_are_understood():
+    model, x, y = trained()
+    for dtype in (torch.int32, torch.uint8):
+        PGD(steps=2)(model, x[:4], y[:4].to(dtype))
+
+
+@pytest.mark.parametrize("bad", [{"steps": 0}, {"alpha": 0.0}, {"alpha": float("nan")}, {"restarts": 0}])
+def test_bad_settings_are_refused(bad):
+    with pytest.raises(UserError, match=f"`{next(iter(bad))}`"):
+        PGD(**bad)
+
+
+def test_fgsm_is_exact_on_a_binary_linear_model():
+    model = nn.Linear(6, 2).double()
+    x, y = torch.rand(20, 6, dtype=torch.float64), torch.randint(2, (20,))
+    for norm in ("Linf", "L2", "L1"):
+        threat = Threat(norm, 0.3, None)
+        adversarial = FGSM(threat=threat)(model, x, y)
+        drop = Decision().of_logits(model(x), y) - Decision().of_logits(model(adversarial), y)
+        w = (model.weight[0] - model.weight[1]).detach()
+        torch.testing.assert_close(drop, torch.full_like(drop, 0.3 * float(torch.linalg.vector_norm(w, threat.dual))))

@@ -1,0 +1,72 @@
+"""Shared fixtures, and shape annotations enforced: under pytest every annotated function checks its arrays."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from jaxtyping import install_import_hook
+
+with install_import_hook(["meseta.autodiff", "meseta.linalg", "meseta.threat", "meseta.geometry"], "shapecheck.check"):
+    import meseta.autodiff
+    import meseta.geometry
+    import meseta.linalg
+    import meseta.threat  # noqa: F401
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+torch.set_num_threads(1)
+
+
+class Batch:
+    """A double-precision model with a batch it can take."""
+
+    def __init__(self, model: nn.Module, x: Tensor, classes: int, seed: int = 1):
+        generator = torch.Generator().manual_seed(seed)
+        self.model = model.double().eval()
+        self.x = x.double()
+        self.y = torch.randint(classes, (len(x),), generator=generator)
+        self.classes = classes
+
+
+def smooth_cnn() -> Batch:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.SiLU(), nn.Conv2d(4, 6, 3, stride=2), nn.SiLU(), nn.Flatten(), nn.Linear(24, 4)
+    )
+    return Batch(model, torch.rand(5, 1, 7, 7), 4)
+
+
+def relu_net() -> Batch:
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(20, 3)
+    )
+    model[1].running_var.uniform_(0.5, 2)
+    return Batch(model, torch.rand(6, 2, 6, 6), 3)
+
+
+def mlp() -> Batch:
+    torch.manual_seed(2)
+    return Batch(nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 2)), torch.rand(7, 6), 2)
+
+
+@pytest.fixture(params=[smooth_cnn, relu_net, mlp], ids=lambda make: make.__name__)
+def batch(request):
+    return request.param()
+
+
+@pytest.fixture(params=[smooth_cnn, mlp], ids=lambda make: make.__name__)
+def smooth_batch(request):
+    return request.param()
+
+
+@pytest.fixture
+def relu_batch():
+    return relu_net()
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)

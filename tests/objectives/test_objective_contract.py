@@ -1,0 +1,125 @@
+"""What every objective must keep: found through the registry."""
+
+import pytest
+import torch
+from torch import nn
+
+from meseta.errors import UserError
+from meseta.registry import methods
+
+OBJECTIVES = sorted(methods("objectives").items())
+every_objective = pytest.mark.parametrize("objective", [o for _, o in OBJECTIVES], ids=[name for name, _ in OBJECTIVES])
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def parameter_gradients(objective, model, x, y, seed=0):
+    value = objective(model, x, y, generator=seeded(seed))
+    gradients = torch.autograd.grad(value.total, list(model.parameters()), materialize_grads=True)
+    return value, gradients
+
+
+@every_objective
+def test_total_and_terms(objective, batch):
+    value = objective()(batch.model, batch.x, batch.y)
+    assert value.total.shape == ()
+    assert value.total.isfinite()
+    assert value.terms
+    for term in value.terms.values():
+        assert term.shape == (len(batch.x),)
+        assert not term.requires_grad
+
+
+@every_objective
+def test_every_parameter_of_a_smooth_net_gets_a_finite_gradient(objective, smooth_batch):
+    b = smooth_batch
+    objective()(b.model, b.x, b.y, generator=seeded()).total.backward()
+    for parameter in b.model.parameters():
+        assert parameter.grad.isfinite().all()
+        assert parameter.grad.any()
+
+
+@every_objective
+def test_order_and_size_of_the_batch_do_not_matter(objective, smooth_batch):
+    """The objective on a batch is the mean of the objectives on its examples (tested where nothing is random)."""
+    b = smooth_batch
+    settings = {"estimator": "exact"} if objective.__name__ == "CrossLipschitz" else {}
+    if objective.__name__ == "AdversarialTraining":
+        from meseta.attacks import PGD
+
+        settings = {"attack": PGD(steps=3, random_start=False, drop_broken=False)}
+    o = objective(**settings)
+    total, gradients = parameter_gradients(o, b.model, b.x, b.y)
+    singles = [parameter_gradients(o, b.model, b.x[i : i + 1], b.y[i : i + 1]) for i in reversed(range(len(b.x)))]
+    torch.testing.assert_close(total.total, torch.stack([s.total for s, _ in singles]).mean())
+    for k, gradient in enumerate(gradients):
+        torch.testing.assert_close(gradient, torch.stack([g[k] for _, g in singles]).mean(0))
+
+
+@every_objective
+def test_finite_at_zero_gradient_and_at_saturated_logits(objective):
+    model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))
+    x, y = torch.rand(6, 4), torch.arange(6) % 3
+    for scale in (0.0, 1e4):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(0) if scale == 0 else parameter.uniform_(-1, 1).mul_(scale**0.5)
+        value, gradients = parameter_gradients(objective(), model, x, y)
+        assert value.total.isfinite()
+        assert all(g.isfinite().all() for g in gradients)
+
+
+@every_objective
+def test_leaves_mode_inputs_gradients_and_global_randomness_alone(objective):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)).train()
+    model[0].eval()
+    modes = [m.training for m in model.modules()]
+    x, y = torch.rand(5, 2, 4).requires_grad_(), torch.tensor([0, 1, 0, 1, 1])
+    state = torch.get_rng_state()
+    objective()(model, x, y, generator=seeded())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [m.training for m in model.modules()] == modes
+    assert x.grad is None
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+@every_objective
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_same_seed_same_value(objective, dtype):
+    model = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 3)).to(dtype)
+    x, y = torch.rand(6, 4, dtype=dtype), torch.arange(6) % 3
+    first, second = (objective()(model, x, y, generator=seeded(3)).total for _ in range(2))
+    assert first.dtype == dtype
+    assert torch.equal(first, second)
+
+
+@every_objective
+def test_bad_input_is_refused_before_any_gradient(objective):
+    model = nn.Linear(4, 3)
+    x, y = torch.rand(2, 4), torch.tensor([0, 2])
+    for bad_x, bad_y, message in (
+        (x * torch.nan, y, "`x` holds NaN"),
+        (x, y + 1, r"`y` must hold class indices 0\.\.2"),
+        (x, y[:1], "`y` must have shape"),
+        (x.long(), y, "`x` must be floating point"),
+    ):
+        with pytest.raises(UserError, match=message):
+            objective()(model, bad_x, bad_y)
+    assert model.weight.grad is None
+
+
+@every_objective
+def test_does_not_keep_graphs_alive(objective):
+    """After a step nothing but the parameters' gradients is left of the graph."""
+    import gc
+    import weakref
+
+    model = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 3))
+    value = objective()(model, torch.rand(6, 4), torch.arange(6) % 3)
+    value.total.backward()
+    graph = weakref.ref(value.total)
+    del value
+    gc.collect()
+    assert graph() is None
