@@ -18,7 +18,8 @@ class VggLike(ImageArchitecture):
         width: maps of the first group; the others have 2, 4 and 8 times as many, the hidden layer 8 times.
 
     Source: Guo et al. 2020, App. F: "twelve convolutional layers and two fully-connected layers". The paper gives no
-    layout; here 2, 2, 4 and 4 convolutions, pooled only while the map is larger than one pixel, so 8×8 images fit.
+    layout; here 2, 2, 4 and 4 convolutions, pooled only while the map is larger than one pixel, so 8×8 images fit; on
+    maps that small most of each kernel sees padding, and the network learns slowly.
     """
 
     width: int = 64
