@@ -1,0 +1,80 @@
+"""Encoded images to one uint8 tensor."""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from meseta.errors import MissingExtra, UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+GREY = {"1", "L", "LA"}
+COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+
+
+@dataclass
+class Decoder:
+    """Decodes images one by one, of all splits, to one size; remembers what their files were.
+
+    Args:
+        image_size: height and width to resize to, in pixels, bilinear; None where all have the same size.
+
+    Grey images stay grey, unless some image of the data set is coloured.
+    """
+
+    image_size: int | None
+    colour: bool = False
+    size: tuple[int, int] | None = None
+    first: str = ""
+    formats: set[str] = field(default_factory=set)
+
+    def decode(self, items: Iterable[tuple[str, bytes | Path]]) -> list[Tensor]:
+        """Return one uint8 tensor an image, (H, W, 1) or (H, W, 3); `items` are names and encoded contents."""
+        return list(self._decode(items))
+
+    def _decode(self, items: Iterable[tuple[str, bytes | Path]]) -> Iterator[Tensor]:
+        try:
+            from PIL import Image
+        except ImportError:
+            raise MissingExtra("pillow", "data") from None
+        for name, content in items:
+            try:
+                with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+                    yield self._tensor(name, image)
+            except UserError:
+                raise
+            except Exception as error:  # Pillow raises errors of many kinds on damaged files
+                raise UserError(f"image {name} cannot be decoded: {error}. Repair or remove it.") from None
+
+    def _tensor(self, name: str, image: "Image") -> Tensor:
+        """Return one image as a tensor, resized."""
+        self.formats.add(image.format or "unknown")
+        if image.mode not in GREY | COLOUR:
+            raise UserError(f"image {name} has the pixel mode {image.mode}. Convert it to 8 bits a channel.")
+        grey = image.mode in GREY
+        self.colour |= not grey
+        plain = image.convert("L" if grey else "RGB")
+        if self.image_size is not None and plain.size != (self.image_size, self.image_size):
+            from PIL.Image import Resampling
+
+            plain = plain.resize((self.image_size, self.image_size), Resampling.BILINEAR)
+        if self.size is None:
+            self.size, self.first = plain.size, name
+        if plain.size != self.size:
+            (w0, h0), (w, h) = self.size, plain.size
+            raise UserError(
+                f"image {name} has {h}×{w} pixels, but {self.first} has {h0}×{w0}. "
+                "Set image_size to resize all to one size."
+            )
+        return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(plain.height, plain.width, -1)
+
+    def stack(self, images: list[Tensor]) -> Tensor:
+        """Return (N, C, H, W), with three channels where any image that was decoded has colour."""
+        channels = 3 if self.colour else 1
+        return torch.stack([image.expand(-1, -1, channels) for image in images]).permute(0, 3, 1, 2).contiguous()

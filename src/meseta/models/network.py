@@ -1,0 +1,251 @@
+"""The module that an architecture builds: normalisation, then layers; saved as safetensors and JSON, never a pickle."""
+
+import json
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from inspect import isabstract
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from meseta.errors import MissingExtra, UserError, unknown_name
+from meseta.files import write_text, write_whole
+from meseta.version import __version__
+
+if TYPE_CHECKING:
+    from meseta.models.base import Architecture
+
+FORMAT = 1
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel, in the network so that attacks and certificates see the raw input.
+
+    Args:
+        input_shape: of one example; its first axis holds the channels (of a vector: the features).
+        mean, std: one value a channel, in the units of the input; both None for the identity.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, input_shape: tuple[int, ...], mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        if (mean is None) != (std is None):
+            raise UserError("`mean` and `std` belong together, got only one of them. Give both, or neither.")
+        channels = input_shape[0]
+        shift = per_channel("mean", [0.0] * channels if mean is None else mean, input_shape)
+        scale = per_channel("std", [1.0] * channels if std is None else std, input_shape)
+        if std is not None and min(std) <= 0:
+            raise UserError(f"`std` must be positive, got {list(std)}. Use 1 for a constant channel.")
+        self.register_buffer("mean", shift)
+        self.register_buffer("std", scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised inputs, (B, *input_shape)."""
+        return (x - self.mean) / self.std
+
+
+class Network(nn.Module):
+    """A classifier that knows how it was built: (B, *input_shape) -> logits (B, classes).
+
+    Made by `Architecture.build` or `from_pretrained`.
+    """
+
+    def __init__(
+        self,
+        architecture: "Architecture",
+        input_shape: tuple[int, ...],
+        classes: int,
+        normalize: Normalize,
+        body: nn.Sequential,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.input_shape = input_shape
+        self.classes = classes
+        self.normalize = normalize
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits, (B, classes)."""
+        if tuple(x.shape[1:]) != self.input_shape:
+            expected = ", ".join(map(str, self.input_shape))
+            raise UserError(f"`x` must have the shape (batch, {expected}), got {tuple(x.shape)}. Reshape the inputs.")
+        logits: Tensor = self.body(self.normalize(x))
+        return logits
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write `model.safetensors` and `config.json` into `folder`, each whole or not at all."""
+        folder = Path(folder)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        config = {
+            "format": FORMAT,
+            "meseta": __version__,
+            "architecture": type(self.architecture).__name__,
+            "options": asdict(self.architecture),
+            "input_shape": self.input_shape,
+            "classes": self.classes,
+        }
+        try:
+            write_whole(folder / WEIGHTS, lambda path: save_file(tensors, path, metadata={"format": "pt"}))
+            write_text(folder / CONFIG, json.dumps(config, indent=1) + "\n")
+        except OSError as error:
+            raise UserError(f"model folder: {folder} cannot be written: {error}. Give another folder.") from error
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path, device: str | torch.device = "cpu") -> Self:
+        """Return a saved network in eval mode, in the precision that it was saved with.
+
+        Args:
+            source: a folder that `save_pretrained` wrote, or the id of such a repository on the Hugging Face hub.
+            device: where the weights go.
+
+        Raises:
+            UserError: nothing there, or files that are damaged, of another program, or hold non-finite weights.
+        """
+        folder = find_folder(source)
+        check_files(folder)
+        blank = read_config(folder / CONFIG)
+        tensors = read_weights(folder / WEIGHTS)
+        check_tensors(folder / WEIGHTS, blank.state_dict(), tensors)
+        blank.load_state_dict(tensors, assign=True)
+        network = cls(blank.architecture, blank.input_shape, blank.classes, blank.normalize, blank.body)
+        return network.to(device).eval()
+
+
+def per_channel(name: str, values: Sequence[float], input_shape: tuple[int, ...]) -> Tensor:
+    """Return one value a channel, shaped to broadcast over examples of `input_shape`."""
+    tensor = torch.tensor(list(values), dtype=torch.float32)
+    if len(tensor) != input_shape[0]:
+        raise UserError(f"`{name}` needs {input_shape[0]} values for inputs of {input_shape}, got {len(tensor)}.")
+    if not all(abs(value) < float("inf") for value in values):
+        raise UserError(f"`{name}` must be finite, got {list(values)}. Change it.")
+    return tensor.reshape(-1, *[1] * (len(input_shape) - 1))
+
+
+def known_architectures() -> dict[str, "type[Architecture]"]:
+    """Return the architectures that `meseta.models` exports, by class name."""
+    import meseta.models as models
+    from meseta.models.base import Architecture
+
+    exported = ((name, getattr(models, name)) for name in models.__all__)
+    return {
+        name: found
+        for name, found in exported
+        if isinstance(found, type) and issubclass(found, Architecture) and not isabstract(found)
+    }
+
+
+def find_folder(source: str | Path) -> Path:
+    """Return the folder that `source` names, fetched from the hub where it is no folder here."""
+    folder = Path(source)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError(f"model: {folder} is a file. Give the folder that holds {WEIGHTS} and {CONFIG}.")
+    if isinstance(source, str) and HUB_ID.fullmatch(source):
+        return fetch(source)
+    raise UserError(f"model: {folder} does not exist. Give a folder that holds {WEIGHTS} and {CONFIG}, or a hub id.")
+
+
+def fetch(hub_id: str) -> Path:
+    """Return a local copy of the two files in a hub repository."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise MissingExtra("huggingface_hub", "data") from None
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[WEIGHTS, CONFIG]))
+    except Exception as error:  # the hub's client passes on the errors of several HTTP libraries
+        first = str(error).strip().splitlines()[:1]
+        raise UserError(
+            f"model: {hub_id!r} is no folder here and cannot be fetched from the hub ({type(error).__name__}: "
+            f"{''.join(first)}). Check the name and the network, or give a local folder."
+        ) from error
+
+
+def check_files(folder: Path) -> None:
+    """Raise where a checkpoint's files are missing, and say so where there are pickles in their place."""
+    missing = [name for name in (CONFIG, WEIGHTS) if not (folder / name).is_file()]
+    if not missing:
+        return
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+    hint = f" It holds {', '.join(pickles)}: pickles can run code and are never opened." if pickles else ""
+    raise UserError(f"model: {folder} holds no {' and no '.join(missing)}.{hint} Save with save_pretrained.")
+
+
+def read_config(path: Path) -> Network:
+    """Return the network that a `config.json` describes, without values: nothing is allocated before it fits."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"model: {path} is not JSON: {error}. Save the model again.") from None
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        found = config.get("format") if isinstance(config, dict) else None
+        raise UserError(f"model: {path} has format {found!r}; this meseta reads format {FORMAT}.")
+    name, options, shape = str(config.get("architecture")), config.get("options"), config.get("input_shape")
+    known = known_architectures()
+    if name not in known:
+        raise unknown_name(f"model: architecture in {path}", name, known)
+    if not isinstance(options, dict) or not isinstance(shape, list):
+        raise UserError(f"model: {path} lacks its `options` or its `input_shape`. Save the model again.")
+    try:
+        architecture = known[name](**{key: as_tuple(value) for key, value in options.items()})
+        with torch.device("meta"):
+            return architecture.build(shape, config.get("classes"))  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise UserError(f"model: {path} does not describe a {name}: {error}") from None
+
+
+def as_tuple(value: Any) -> Any:
+    """Return JSON's lists as the tuples they were."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; any other file, a pickle too, is an error and is not opened further."""
+    try:
+        mapped = load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise UserError(f"model: {path} is damaged or no safetensors file: {error}. Save the model again.") from None
+    # own memory: a mapped file may change under the model, and its alignment changes the last bits of the logits
+    return {name: tensor.clone() for name, tensor in mapped.items()}
+
+
+def check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    """Raise where names, shapes or kinds of number differ, or where a weight is not finite."""
+    misfits = {
+        "missing": expected.keys() - found.keys(),
+        "unexpected": found.keys() - expected.keys(),
+        "of another shape": [k for k in expected if k in found and found[k].shape != expected[k].shape],
+        "of another type": [
+            k for k in expected if k in found and found[k].is_floating_point() != expected[k].is_floating_point()
+        ],
+    }
+    parts = [f"{few(names)} {what}" for what, names in misfits.items() if names]
+    if parts:
+        raise UserError(f"model: {path} does not fit its {CONFIG}: {'; '.join(parts)}. Save both files together.")
+    precisions = {str(t.dtype) for t in found.values() if t.is_floating_point()}
+    if len(precisions) > 1:
+        raise UserError(f"model: {path} mixes {' and '.join(sorted(precisions))}. Save it in one precision.")
+    broken = [name for name, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise UserError(f"model: {path} holds NaN or infinite values in {few(broken)}. The training has diverged.")
+
+
+def few(names: Collection[str]) -> str:
+    """Return the first names, and how many more there are."""
+    listed = sorted(names)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return ", ".join(listed[:3]) + more
