@@ -7,35 +7,39 @@ from typing import Any
 from meseta.errors import unknown_name
 
 KINDS = {
-    "objectives": "Objective",
-    "attacks": "Attack",
-    "measures": "Measure",
-    "models": "Architecture",
-    "scalar fields": "ScalarField",
+    "objectives": ("meseta.objectives", "Objective"),
+    "attacks": ("meseta.attacks", "Attack"),
+    "measures": ("meseta.geometry", "Measure"),
+    "models": ("meseta.models", "Architecture"),
+    "scalar fields": ("meseta.autodiff", "ScalarField"),
+    "eigensolvers": ("meseta.linalg", "Eigensolver"),
+    "optimizers": ("meseta.training", "Optimizer"),
+    "schedules": ("meseta.training", "Schedule"),
 }
-"""What the project offers, and the base class of each kind."""
-
-_FOLDERS = {
-    "objectives": "meseta.objectives",
-    "attacks": "meseta.attacks",
-    "measures": "meseta.geometry",
-    "models": "meseta.models",
-    "scalar fields": "meseta.autodiff",
-}
+"""What the project offers: the folder of each kind, and the base class of its methods."""
 
 
 def methods(kind: str) -> dict[str, type[Any]]:
     """Return the concrete methods of a kind (a key of KINDS), by class name."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
-    folder = import_module(_FOLDERS[kind])
-    base = getattr(folder, KINDS[kind])
-    named = {name: getattr(folder, name) for name in folder.__all__}
+    module, base_name = KINDS[kind]
+    folder = import_module(module)
+    base = getattr(folder, base_name)
+    named = {name: vars(folder)[name] for name in folder.__all__ if name in vars(folder)}
     return {
         name: method
         for name, method in named.items()
         if isinstance(method, type) and issubclass(method, base) and not isabstract(method)
     }
+
+
+def kind_of(base: type[Any]) -> str | None:
+    """Return the kind whose methods derive from `base`, or None."""
+    for kind, (module, name) in KINDS.items():
+        if getattr(import_module(module), name) is base:
+            return kind
+    return None
 
 
 def summary(method: type[Any]) -> str:

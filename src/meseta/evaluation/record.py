@@ -5,6 +5,7 @@ that the schema does not know is an error, and so is a file of another schema ve
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,3 +157,18 @@ def read_record(path: Path) -> Record:
 def write_record(record: Record, path: Path) -> None:
     """Write the record as JSON to `path`, whole or not at all."""
     write_text(path, record.model_dump_json(indent=1) + "\n")
+
+
+def find_records(paths: Sequence[Path]) -> list[Record]:
+    """Return the records of run folders, of folders of runs, and of record files, in the order given.
+
+    Raises:
+        UserError: a path without a record.
+    """
+    found = []
+    for path in paths:
+        inside = [path] if path.is_file() or (path / "record.json").exists() else sorted(path.glob("*/record.json"))
+        if not inside:
+            raise UserError(f"run: no record.json in {path} or its folders. Give runs, or a folder of runs.")
+        found += [read_record(record) for record in inside]
+    return found

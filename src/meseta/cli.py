@@ -1,0 +1,241 @@
+"""The command line: verbs only. Each verb imports what it needs, so that `meseta --help` answers at once."""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meseta.errors import MissingExtra, UserError, unknown_name
+from meseta.version import __version__
+
+if TYPE_CHECKING:
+    from meseta.evaluation.record import Record
+
+HELP = """usage: meseta VERB [OPTIONS]
+
+The geometry of a classifier's input space: train robust image classifiers, measure, attack, report.
+
+verbs:
+  demo      train, attack and measure several objectives side by side, and write their report
+  train     train one run
+  evaluate  clean and robust accuracy of a run: every attack, worst case per example
+  measure   curvature and gradients of a run, per example
+  report    one HTML page, figures and a table from the records of runs
+  list      every objective, attack, measure, model and data set, in one line each
+
+`meseta VERB --help` tells its options; numbers may be written 8/255. `meseta --version` tells the version.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return 0, or 2 after an error of the user's, shown in one line."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        if arguments[0] not in VERBS:
+            raise unknown_name("verb", arguments[0], VERBS)
+        VERBS[arguments[0]](arguments[1:])
+    except UserError as error:
+        print(f"meseta: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"meseta: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("meseta: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def demo(arguments: list[str]) -> None:
+    """Compare objectives as a recipe says, and write the report."""
+    from meseta.configuration import parse, parser
+    from meseta.workflow import Comparison, compare
+
+    options = parser(Comparison, prog="meseta demo", description="Compare objectives side by side, as a recipe says.")
+    config, _ = parse(options, Comparison, ["--config", str(_recipe("demo")), *_with_recipes(arguments)])
+    records = compare(config, progress=sys.stderr.isatty(), say=_say)
+    _report(records, config.folder / "report.html")
+
+
+def train(arguments: list[str]) -> None:
+    """Train one run."""
+    from meseta.configuration import parse, parser
+    from meseta.training import RunConfig
+    from meseta.training import train as train_run
+
+    options = parser(RunConfig, prog="meseta train", description="Train one run and write its folder.")
+    config, _ = parse(options, RunConfig, _with_recipes(arguments))
+    folder = train_run(config, progress=sys.stderr.isatty())
+    _say(f"trained {folder}; next: meseta evaluate {folder}")
+
+
+def evaluate(arguments: list[str]) -> None:
+    """Attack a run."""
+    from meseta.configuration import parse, parser
+    from meseta.workflow import EvaluateConfig, evaluate_run, load_run
+
+    options = parser(
+        EvaluateConfig,
+        prog="meseta evaluate",
+        usage="meseta evaluate RUN [--norm Linf --eps 2/255 4/255 [--norm L2 --eps 0.5 ...]] [OPTIONS]",
+        description="Clean accuracy, and accuracy under every attack with the worst case per example. "
+        "`--norm NORM --eps EPS ...` may be repeated and stands for --threats.",
+    )
+    options.add_argument("run", type=str, help="folder of a run")
+    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
+    config, parsed = parse(options, EvaluateConfig, _threats(arguments))
+    run = load_run(Path(parsed["run"]), device=parsed["device"])
+    with _progress("attacking", min(config.n or sys.maxsize, len(getattr(run.data, config.split)))) as advance:
+        record = evaluate_run(run, config, progress=advance)
+    _show([record])
+
+
+def measure(arguments: list[str]) -> None:
+    """Measure a run."""
+    from meseta.configuration import parse, parser
+    from meseta.workflow import MeasureConfig, load_run, measure_run
+
+    options = parser(MeasureConfig, prog="meseta measure", description="Curvature and gradients of a run.")
+    options.add_argument("run", type=str, help="folder of a run")
+    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
+    config, parsed = parse(options, MeasureConfig, arguments)
+    run = load_run(Path(parsed["run"]), device=parsed["device"])
+    n = min(config.n or sys.maxsize, len(getattr(run.data, config.split)))
+    with _progress("measuring", n * len(config.measures)) as advance:
+        record = measure_run(run, config, progress=advance)
+    _show([record])
+
+
+def report(arguments: list[str]) -> None:
+    """Write the report of runs."""
+    import argparse
+
+    from meseta.evaluation.record import find_records
+
+    parser = argparse.ArgumentParser(prog="meseta report", description="One HTML page and figures from records.")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of runs")
+    parser.add_argument("--out", type=Path, help="the page; report.html beside the first run's record if left out")
+    parsed = parser.parse_args(arguments)
+    first = parsed.runs[0] if parsed.runs[0].is_dir() else parsed.runs[0].parent
+    _report(find_records(parsed.runs), parsed.out or first / "report.html")
+
+
+def list_(arguments: list[str]) -> None:
+    """List everything by name."""
+    import argparse
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from meseta.data import KNOWN
+    from meseta.registry import KINDS, methods, summary
+
+    argparse.ArgumentParser(prog="meseta list", description="Everything by name.").parse_args(arguments)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    sections = {kind: {name: summary(method) for name, method in methods(kind).items()} for kind in KINDS}
+    sections["data sets"] = KNOWN
+    sections["recipes"] = {path.stem: _claim(path) for path in sorted(_RECIPES.glob("*.yaml"))}
+    for kind, entries in sections.items():
+        table.add_row(f"[underline]{kind}[/underline]")
+        for name, line in entries.items():
+            table.add_row(f"  {name}", line)
+    Console().print(table)
+
+
+VERBS = {"demo": demo, "train": train, "evaluate": evaluate, "measure": measure, "report": report, "list": list_}
+
+_RECIPES = Path(__file__).parent / "recipes"
+
+
+def _recipe(name: str) -> Path:
+    """Return the file of a configuration: a path, or the name of one of meseta's own recipes."""
+    own = _RECIPES / f"{Path(name).stem}.yaml"
+    if not Path(name).exists() and own.exists() and Path(name).parent.name in ("", "recipes"):
+        return own
+    if not Path(name).exists():
+        recipes = ", ".join(sorted(path.stem for path in _RECIPES.glob("*.yaml")))
+        raise UserError(f"config: {name} does not exist. Give the path of a YAML file, or a recipe: {recipes}.")
+    return Path(name)
+
+
+def _with_recipes(arguments: Sequence[str]) -> list[str]:
+    """Replace the value of --config by the file it names."""
+    found = list(arguments)
+    for index, argument in enumerate(found):
+        if argument == "--config" and index + 1 < len(found):
+            found[index + 1] = str(_recipe(found[index + 1]))
+        elif argument.startswith("--config="):
+            found[index] = f"--config={_recipe(argument.partition('=')[2])}"
+    return found
+
+
+def _threats(arguments: Sequence[str]) -> list[str]:
+    """Translate `--norm Linf --eps 2/255 4/255 --norm L2 --eps 0.5` into the option `--threats`."""
+    kept: list[str] = []
+    threats: dict[str, list[str]] = {}
+    norm, option = "Linf", ""
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in ("--norm", "--eps"):
+            option = name
+            if not equals:
+                continue
+            argument = value
+        if option == "--norm":
+            norm, option = argument, ""
+        elif option == "--eps" and re.match(r"[-+]?(\d|\.\d|nan|inf)", argument):
+            threats.setdefault(norm, []).append(argument)
+        else:
+            option = ""
+            kept.append(argument)
+    if threats:
+        kept.append("--threats={" + ", ".join(f"{n}: [{', '.join(radii)}]" for n, radii in threats.items()) + "}")
+    return kept
+
+
+def _claim(recipe: Path) -> str:
+    """Return the first comment line of a recipe."""
+    return recipe.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
+
+
+def _report(records: "list[Record]", page: Path) -> None:
+    from meseta.report import write_figures, write_report
+
+    _show(records)
+    write_report(records, page)
+    write_figures(records, page.parent / "figures")
+    _say(f"report: {page}")
+
+
+def _show(records: "list[Record]") -> None:
+    from rich.console import Console
+
+    try:
+        from meseta.report import comparison_table, to_rich
+    except MissingExtra:
+        return
+    Console().print(to_rich(comparison_table(records)))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda n: bar.advance(task, n)

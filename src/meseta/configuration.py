@@ -1,0 +1,122 @@
+"""Configuration files: dataclasses to YAML and back, with `8/255` understood and every name checked.
+
+A configuration names methods by class: `objective: {class_path: InputGradient, init_args: {weight: 0.1}}`, or just
+`objective: InputGradient`. Only classes that meseta's own folders name can be given; nothing else is imported.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jsonargparse
+import yaml
+
+from meseta.errors import UserError, unknown_name
+from meseta.registry import KINDS, methods
+
+Config = TypeVar("Config")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML, safe, that also reads 8/255 and 1e-3 as numbers."""
+
+
+def _fraction(loader: _Loader, node: yaml.ScalarNode) -> float:
+    top, bottom = (float(part) for part in str(loader.construct_scalar(node)).split("/"))
+    if bottom == 0:
+        raise yaml.YAMLError(f"{node.value} divides by zero")
+    return top / bottom
+
+
+_START = list("-+.0123456789")
+_Loader.add_constructor("!fraction", _fraction)
+_Loader.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+(\.\d+)?/\d+(\.\d+)?$"), _START)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _START
+)
+
+
+def load_yaml(text: str) -> Any:
+    """Return the content of YAML text; fractions such as 8/255 are numbers."""
+    return yaml.load(text, _Loader)
+
+
+@cache
+def _prepare() -> None:
+    """Let jsonargparse find every method by its class name, and import nothing else."""
+    for kind in KINDS:
+        methods(kind)
+    jsonargparse.set_loader("meseta", load_yaml, exceptions=(yaml.YAMLError,))
+    jsonargparse.set_parsing_settings(
+        subclasses_enabled=["is_pure_dataclass"], import_path_allowlist=["meseta"], validate_defaults=False
+    )
+
+
+def parser(config: type[Any], **options: Any) -> jsonargparse.ArgumentParser:
+    """Return a parser with --config, --print_config and one option per field of the dataclass `config`."""
+    _prepare()
+    made = jsonargparse.ArgumentParser(parser_mode="meseta", exit_on_error=False, **options)
+    made.add_argument("--config", action="config", help="YAML file; options after it override its entries.")
+    made.add_class_arguments(config, None)
+    return made
+
+
+def parse(
+    made: jsonargparse.ArgumentParser, config: type[Config], arguments: Sequence[str]
+) -> tuple[Config, jsonargparse.Namespace]:
+    """Return the dataclass `config` from the arguments of its parser, and all parsed arguments.
+
+    Raises:
+        UserError: an unknown option, key or name, or a value of the wrong type.
+    """
+    try:
+        built = made.instantiate(made.parse_args(list(arguments)))
+    except jsonargparse.ArgumentError as error:
+        raise _explain(str(error.message)) from None
+    return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
+
+
+def read(config: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration file into the dataclass `config`.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key or name, or a value of the wrong type.
+    """
+    if not path.is_file():
+        raise UserError(f"config: {path} does not exist. Give the path of a YAML file.")
+    made, _ = parse(parser(config), config, ["--config", str(path), *overrides])
+    return made
+
+
+def _explain(message: str) -> UserError:
+    """Return the error for what the parser could not take, with the known names where one was unknown."""
+    unknown = re.search(r"(?:dot import path string: |class_path ')(?:[\w.]*\.)?(\w+)\W*$", message)
+    key = re.findall(r'[Pp]arser key "([\w.]+)"', message)
+    if unknown and key:
+        kinds = [kind for kind in KINDS if any(part.rstrip("s") == kind.rstrip("s") for part in key[-1].split("."))]
+        kinds = kinds or {"loss": ["scalar fields"], "field": ["scalar fields"], "solver": ["eigensolvers"]}.get(key[-1], [])
+        known = [name for kind in kinds or KINDS for name in methods(kind)]
+        if unknown[1] not in known:
+            return unknown_name(key[-1], unknown[1], known)
+    return UserError(message)
+
+
+def dump(config: Any) -> str:
+    """Return a configuration as YAML that `read` gives back."""
+    return yaml.safe_dump(plain(config), sort_keys=False, allow_unicode=True)
+
+
+def plain(value: Any) -> Any:
+    """Return a configuration as dicts, lists, strings and numbers; methods as class_path and init_args."""
+    if is_dataclass(value) and not isinstance(value, type):
+        options = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        is_method = any(is_dataclass(base) for base in type(value).__mro__[1:])
+        return {"class_path": type(value).__name__, "init_args": options} if is_method else options
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return value

@@ -1,0 +1,86 @@
+"""The Lightning module around one objective."""
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from meseta.attacks.base import misclassified
+from meseta.autodiff.scalar_fields import CrossEntropy
+from meseta.data import augment
+from meseta.errors import UserError
+from meseta.objectives.base import Objective, ObjectiveValue
+from meseta.training.optimizers import Optimizer, Schedule
+
+
+class ObjectiveModule(lightning.LightningModule):
+    """Model and objective as one module whose forward returns the loss.
+
+    One module, because a double backward is right under DistributedDataParallel only where the whole objective runs inside
+    the forward that DDP wraps. All randomness of a step comes from a generator seeded by (seed, step), so that a step does
+    not depend on how training arrived at it.
+
+    Args:
+        model: inputs to logits.
+        objective: what is minimised.
+        optimizer: optimiser settings.
+        schedule: learning rate over training, updated every step.
+        crop_flip: augment training batches by random crops and flips.
+        seed: of augmentation and objective.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: Optimizer,
+        schedule: Schedule,
+        *,
+        crop_flip: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self._optimizer, self._schedule = optimizer, schedule
+        self._crop_flip, self._seed = crop_flip, seed
+
+    def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> ObjectiveValue:
+        """Return the objective on a batch."""
+        return self.objective(self.model, x, y, generator=generator)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Return the loss of one step, and log its terms."""
+        x, y = batch
+        generator = torch.Generator(x.device).manual_seed(self._seed + 1_000_003 * (self.global_step + 1))
+        if self._crop_flip:
+            x = augment(x, generator=generator)
+        value = self(x, y, generator)
+        if not value.total.isfinite():
+            worst = [name for name, term in value.terms.items() if not term.isfinite().all()]
+            raise UserError(
+                f"objective: the loss is not finite at step {self.global_step} (terms that are not: "
+                f"{', '.join(worst) or 'none alone'}). Lower the weight or the learning rate."
+            )
+        terms = {f"train/{name}": term.mean() for name, term in value.terms.items()}
+        self.log_dict({"train/total": value.total.detach(), **terms}, on_step=True, on_epoch=False, batch_size=len(y))
+        return value.total
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Log clean loss and accuracy on the validation split."""
+        x, y = batch
+        logits = self.model(x)
+        loss = CrossEntropy().of_logits(logits, y).mean()
+        accuracy = 1 - misclassified(logits, y).float().mean()
+        self.log_dict({"val/cross_entropy": loss, "val/accuracy": accuracy}, prog_bar=True, batch_size=len(y))
+
+    def configure_optimizers(self) -> Any:
+        """Return optimiser and per-step schedule."""
+        optimizer = self._optimizer.build(self.model.parameters())
+        epochs = self.trainer.max_epochs or 1
+        steps = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self._schedule.factor(min(step / steps, epochs), epochs)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -1,0 +1,233 @@
+"""The walks from end to end: evaluate and measure a trained run, and compare several objectives in one go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from shutil import rmtree
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from meseta.attacks import Attack
+from meseta.checks import at_least
+from meseta.configuration import dump, read
+from meseta.data import ImageData, batches
+from meseta.errors import UserError
+from meseta.evaluation.record import Record, read_record, write_record
+from meseta.evaluation.robustness import default_attacks, evaluate
+from meseta.evaluation.statistics import measure
+from meseta.geometry import GradientNorm, Measure, SpectralCurvature
+from meseta.models import Network
+from meseta.objectives import Objective
+from meseta.threat import Norm, Threat
+from meseta.training import RunConfig, train
+
+SplitName = Literal["train", "val", "test"]
+Progress = Callable[[int], None]
+
+
+def check_counts(n: int | None, batch_size: int) -> None:
+    """Raise unless n is None or positive, and the batch size positive."""
+    if n is not None:
+        at_least("n", n, 1)
+    at_least("batch_size", batch_size, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """What a run is attacked with.
+
+    Args:
+        threats: the radii of each norm, such as {Linf: [2/255, 8/255], L2: [0.5, 1]}.
+        attacks: each run under every threat, in place of its own; None for FGSM and PGD-40 on both losses.
+        split: "test", or "val" and "train" for choosing hyper-parameters.
+        n: the first so many examples of the split; None for all.
+        batch_size: examples attacked at a time.
+        seed: of all randomness.
+    """
+
+    threats: dict[Norm, tuple[float, ...]] = field(default_factory=lambda: {"Linf": (2 / 255, 4 / 255, 8 / 255)})
+    attacks: tuple[Attack, ...] | None = None
+    split: SplitName = "test"
+    n: int | None = None
+    batch_size: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self.n, self.batch_size)
+        self.all_threats()
+
+    def all_threats(self) -> list[Threat]:
+        """Return one threat per norm and radius."""
+        return [Threat(norm, eps) for norm, radii in self.threats.items() for eps in radii]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasureConfig:
+    """What is measured on a run.
+
+    Args:
+        measures: one or more.
+        split: "test", "val" or "train".
+        n: the first so many examples of the split; None for all.
+        batch_size: examples at a time.
+    """
+
+    measures: tuple[Measure, ...] = (SpectralCurvature(), GradientNorm())
+    split: SplitName = "test"
+    n: int | None = 1000
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        check_counts(self.n, self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Several objectives, trained alike, evaluated alike and reported side by side.
+
+    Args:
+        name: of the comparison and its folder.
+        out: folder that it is made in.
+        run: what all runs share; its name, folder and objective are set per run.
+        objectives: by the name of their run.
+        evaluate: how each run is attacked.
+        measure: what is measured on each run.
+    """
+
+    name: str = "comparison"
+    out: str = "runs"
+    run: RunConfig = RunConfig()
+    objectives: dict[str, Objective] = field(default_factory=dict)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    measure: MeasureConfig = MeasureConfig()
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise UserError("`objectives` must name at least one objective, such as {erm: Erm}.")
+        replace(self.run, name=self.name)  # names are checked where runs check theirs
+
+    @property
+    def folder(self) -> Path:
+        """Where the runs and the report go."""
+        return Path(self.out) / self.name
+
+    def runs(self) -> list[RunConfig]:
+        """Return the configuration of every run."""
+        shared = replace(self.run, out=str(self.folder))
+        return [replace(shared, name=name, objective=objective) for name, objective in self.objectives.items()]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run, loaded: its folder, record, configuration, model on its device and data."""
+
+    folder: Path
+    record: Record
+    config: RunConfig
+    model: Network
+    data: ImageData
+
+    def batches(self, split: SplitName, n: int | None, batch_size: int) -> list[tuple[Tensor, Tensor]]:
+        """Return the first n examples of a split, on the model's device, in batches."""
+        device = next(self.model.parameters()).device
+        chosen = getattr(self.data, split).head(n)
+        return [(x.to(device), y.to(device)) for x, y in batches(chosen, batch_size)]
+
+
+def load_run(folder: Path, *, device: str | None = None) -> Run:
+    """Load a finished run.
+
+    Raises:
+        UserError: no record, or a damaged or foreign record, configuration or checkpoint.
+    """
+    if not folder.is_dir():
+        raise UserError(f"run: {folder} does not exist. Give the folder of a run, such as runs/demo/erm.")
+    record = read_record(folder)
+    config = read(RunConfig, folder / "config.yaml")
+    model = Network.from_pretrained(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    data = config.data.load()
+    if (model.input_shape, model.classes) != (data.input_shape, data.num_classes):
+        raise UserError(
+            f"run: the model in {folder} takes {model.input_shape} and {model.classes} classes, its data now has "
+            f"{data.input_shape} and {data.num_classes}. Was the data folder changed?"
+        )
+    return Run(folder, record, config, model, data)
+
+
+def evaluate_run(run: Run, config: EvaluateConfig, *, progress: Progress | None = None) -> Record:
+    """Attack a run, write the result into its record and return that."""
+    section = evaluate(
+        run.model,
+        run.batches(config.split, config.n, config.batch_size),
+        threat=config.all_threats(),
+        attacks=config.attacks or default_attacks(),
+        seed=config.seed,
+        split=config.split,
+        progress=progress,
+    )
+    return _update(run.folder, evaluation=section)
+
+
+def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = None) -> Record:
+    """Measure a run, write the results into its record and return that; other measures in it are kept."""
+    sections = [
+        measure(
+            run.model,
+            run.batches(config.split, config.n, config.batch_size),
+            measure=chosen,
+            split=config.split,
+            progress=progress,
+        )
+        for chosen in config.measures
+    ]
+    replaced = {(section.name, section.split) for section in sections}
+    kept = [m for m in read_record(run.folder).measures if (m.name, m.split) not in replaced]
+    return _update(run.folder, measures=kept + sections)
+
+
+def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
+    """Train, evaluate and measure every run of a comparison; what an earlier call finished is kept.
+
+    A finished run with the same configuration is not trained again, and one that was evaluated and measured is left alone,
+    so that an interrupted comparison goes on where it stopped. An unfinished run is trained from the start.
+
+    Raises:
+        UserError: a run of that name exists with another configuration; nothing is changed then.
+    """
+    runs = config.runs()
+    for run in runs:
+        _check_same(Path(run.out) / run.run_name, run)
+    records = []
+    for run in runs:
+        folder = Path(run.out) / run.run_name
+        if not (folder / "record.json").exists():
+            say(f"{run.run_name}: training {run.objective!r}")
+            if folder.exists():
+                rmtree(folder)
+            train(run, progress=progress)
+        record = read_record(folder)
+        if record.evaluation is None:
+            say(f"{run.run_name}: attacking")
+            record = evaluate_run(load_run(folder), config.evaluate)
+        if not record.measures:
+            say(f"{run.run_name}: measuring")
+            record = measure_run(load_run(folder), config.measure)
+        records.append(record)
+    return records
+
+
+def _check_same(folder: Path, run: RunConfig) -> None:
+    written = folder / "config.yaml"
+    if folder.exists() and any(folder.iterdir()) and (not written.exists() or written.read_text() != dump(run)):
+        raise UserError(
+            f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
+            "or remove it first."
+        )
+
+
+def _update(folder: Path, **sections: object) -> Record:
+    record = read_record(folder).model_copy(update=sections)
+    write_record(record, folder / "record.json")
+    return record
