@@ -71,7 +71,8 @@ def wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, f
         return 0.0, 1.0
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # Rounding must not put a share of 0 or 1 outside its own interval.
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def pixel_steps(eps: float) -> int | None:

@@ -1,6 +1,8 @@
 """Two renderers of the same figures: plotly's JSON for the page, matplotlib's PDF and PNG for print."""
 
 import html
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +87,7 @@ def to_plotly(figure: Figure) -> dict[str, Any]:
         edges = bin_edges(figure)
         filled = len(figure.samples) <= _FILLED_SAMPLES
         traces = [_step_trace(sample, edges, filled) for sample in figure.samples]
-        axis = {"type": "log" if figure.log_x else "linear", "exponentformat": "power"}
+        axis = _log_axis(edges) if figure.log_x else {"exponentformat": "power"}
         y_axis = {"rangemode": "tozero"}
     titles = {"title": {"text": html.escape(figure.x_label, quote=False)}}, {"title": {"text": figure.y_label}}
     common = {"automargin": True, "zeroline": False, "showline": True}
@@ -106,11 +108,18 @@ def _tick_array(figure: LineFigure) -> dict[str, Any]:
     return {"tickvals": list(figure.ticks), "ticktext": list(figure.ticks.values())} if figure.ticks else {}
 
 
+def _log_axis(edges: Sequence[float]) -> dict[str, Any]:
+    """Label whole powers of ten only, at most about six of them."""
+    decades = math.log10(edges[-1]) - math.log10(edges[0])
+    return {"type": "log", "exponentformat": "power", "dtick": max(1, round(decades / 6))}
+
+
 def _line_trace(series: Series) -> dict[str, Any]:
     look = style(series.style)
     return {
         "type": "scatter",
         "mode": "lines+markers",
+        "cliponaxis": False,
         "name": html.escape(series.name, quote=False),
         "meta": {"run": series.style},
         "x": series.x,
@@ -195,13 +204,14 @@ def _canvas(figure: Figure) -> "Canvas":
     from matplotlib.figure import Figure as Canvas
 
     names = [one.name for one in (figure.series if isinstance(figure, LineFigure) else figure.samples)]
-    columns = max(1, min(4, len(names), 80 // (max(map(len, names)) + 8)))
-    rows = -(-len(names) // columns) + len(figure.notes)
+    notes = [line for note in figure.notes for line in textwrap.wrap(note, 76)]
+    columns = max(1, min(4, len(names), 96 // (max(map(len, names)) + 8)))
+    rows = -(-len(names) // columns) + len(notes)
     canvas = Canvas(figsize=(6, 3.6 + 0.19 * rows), layout="constrained")
     axes = canvas.add_subplot()
     handles = _draw_lines(axes, figure) if isinstance(figure, LineFigure) else _draw_steps(axes, figure)
-    axes.set_title(figure.title, parse_math=False)
-    axes.set_xlabel("\n".join([figure.x_label, *figure.notes]), parse_math=False)
+    axes.set_title("\n".join(textwrap.wrap(figure.title, 70)), parse_math=False)
+    axes.set_xlabel("\n".join([textwrap.shorten(figure.x_label, 76, placeholder=" …"), *notes]), parse_math=False)
     axes.set_ylabel(figure.y_label)
     # Labels are set afterwards: matplotlib leaves out the ones that start with an underscore.
     legend = canvas.legend(handles, [str(i) for i in range(len(names))], loc="outside lower left", ncols=columns)

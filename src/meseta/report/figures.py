@@ -188,4 +188,4 @@ def bin_shares(sample: Sample, edges: Sequence[float]) -> list[float]:
     counts = [0] * (len(edges) - 1)
     for value in sample.values:
         counts[min(bisect_right(edges, value), len(counts)) - 1] += 1
-    return [100 * count / sample.total for count in counts]
+    return [100 * count / max(sample.total, 1) for count in counts]

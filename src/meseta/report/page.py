@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from meseta.errors import MissingExtra, UserError
 from meseta.evaluation.record import AttackResult, Evaluation, Provenance, Record, RobustAccuracy
@@ -29,6 +29,9 @@ from meseta.report.drawing import style, to_plotly
 from meseta.report.figures import Figure, all_figures, robustness_curves
 from meseta.report.table import Cell, Column, accuracy_cell, comparison_table, worst_case_cell
 from meseta.version import __version__
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 
 def write_report(records: Sequence[Record], path: Path) -> None:
@@ -79,7 +82,7 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": number, "percent": percent}
+    environment.filters |= {"number": number, "percent": percent, "breakable": breakable}
     environment.globals |= {"column_groups": column_groups, "MISSING": MISSING}
     return environment.get_template("page.html")
 
@@ -99,6 +102,13 @@ def _plotly_js() -> str:
 def number(value: float | None) -> str:
     """Write a number that may be missing."""
     return MISSING if value is None or not math.isfinite(value) else significant(value)
+
+
+def breakable(text: str) -> "Markup":
+    """Escape a title, and let it break before its brackets."""
+    from markupsafe import Markup, escape
+
+    return escape(text).replace("(", Markup("<wbr>("))
 
 
 def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
