@@ -53,7 +53,7 @@ let folded = [];
 addEventListener("beforeprint", () => {
   folded = Array.from(document.querySelectorAll("details:not([open])"));
   folded.forEach(one => { one.open = true; });
-  plots.forEach(plot => Plotly.relayout(plot, { width: 680, height: 340 }));
+  plots.forEach(plot => Plotly.relayout(plot, { width: 480, height: 300 }));
 });
 addEventListener("afterprint", () => {
   folded.forEach(one => { one.open = false; });
