@@ -1,0 +1,252 @@
+"""One self-contained HTML page from records: no request leaves it, and nothing in it but the records' figures."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meseta.errors import MissingExtra, UserError
+from meseta.evaluation.record import AttackResult, Evaluation, Provenance, Record, RobustAccuracy
+from meseta.files import write_text
+from meseta.report.comparison import (
+    MISSING,
+    NORMS,
+    MeasureGroup,
+    Run,
+    eps_text,
+    measure_groups,
+    percent,
+    runs_of,
+    significant,
+    threats_of,
+    unique,
+)
+from meseta.report.drawing import style, to_plotly
+from meseta.report.figures import Figure, all_figures, robustness_curves
+from meseta.report.table import Cell, Column, accuracy_cell, comparison_table, worst_case_cell
+from meseta.version import __version__
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+
+def write_report(records: Sequence[Record], path: Path) -> None:
+    """Write the report on `records` to `path` as one HTML file, whole or not at all.
+
+    Raises:
+        UserError: no record, or `path` is a folder.
+        MissingExtra: jinja2 or plotly is not installed.
+    """
+    if path.is_dir():
+        raise UserError(f"report: {path} is a folder. Give a file, for example {path / 'report.html'}.")
+    write_text(path, render(records))
+
+
+def render(records: Sequence[Record]) -> str:
+    """Return the page; the same records give the same bytes."""
+    runs = runs_of(records)
+    figures = {figure.key: figure for figure in all_figures(records)}
+    page: str = _template().render(
+        runs=runs,
+        style=style,
+        version=__version__,
+        css=_text("page.css"),
+        js=_text("page.js"),
+        plotly_js=_plotly_js() if figures else "",
+        notices=notices(runs),
+        table=comparison_table(records),
+        curves=[figure.key for figure in robustness_curves(records)],
+        figures=figures,
+        drawings={key: to_plotly(figure) for key, figure in figures.items()},
+        measures=[_measure_section(group, figures) for group in measure_groups(runs)],
+        threats=[attack_table(norm, eps, runs) for norm, eps in threats_of(runs)],
+        settings=settings(runs),
+        sources=[(run, sources(run.record)) for run in runs],
+    )
+    return page
+
+
+def _template() -> Any:
+    try:
+        import jinja2
+    except ImportError:
+        raise MissingExtra("jinja2", "report") from None
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("meseta", "report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "percent": percent, "breakable": breakable}
+    environment.globals |= {"column_groups": column_groups, "MISSING": MISSING}
+    return environment.get_template("page.html")
+
+
+def _text(name: str) -> str:
+    return files("meseta.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _plotly_js() -> str:
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        raise MissingExtra("plotly", "report") from None
+    return str(get_plotlyjs())
+
+
+def number(value: float | None) -> str:
+    """Write a number that may be missing."""
+    return MISSING if value is None or not math.isfinite(value) else significant(value)
+
+
+def breakable(text: str) -> "Markup":
+    """Escape a title, and let it break before its brackets."""
+    from markupsafe import Markup, escape
+
+    return escape(text).replace("(", Markup("<wbr>("))
+
+
+def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
+    """Return each run of columns of one group with its length, for the upper row of the header."""
+    return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
+
+
+def notices(runs: Sequence[Run]) -> list[str]:
+    """Return what a reader must know before comparing the numbers."""
+    return [*_incomparable(runs), *(notice for run in runs for notice in _doubts(run))]
+
+
+def _incomparable(runs: Sequence[Run]) -> Iterable[str]:
+    evaluated = [(run.record.data, run.record.evaluation) for run in runs if run.record.evaluation]
+    if len({(data, e.split, e.n) for data, e in evaluated}) > 1:
+        yield "The runs were not evaluated on the same examples (data, split or n differ); compare them with care."
+    for norm, eps in threats_of(runs):
+        suites = {frozenset(one.attack for one in robust.attacks) for run in runs if (robust := _find(run, norm, eps))}
+        if len(suites) > 1:
+            yield f"At {NORMS[norm]} {eps} the runs met different attacks: their worst cases do not compare directly."
+
+
+def _doubts(run: Run) -> Iterable[str]:
+    evaluation = run.record.evaluation
+    if evaluation and evaluation.nonfinite_logits:
+        yield (
+            f"{run.label}: {evaluation.nonfinite_logits} of {evaluation.n} examples have NaN or infinite logits; "
+            "they count as misclassified."
+        )
+    if evaluation and (total := sum(a.violations for robust in evaluation.robust for a in robust.attacks)):
+        yield f"{run.label}: attacks left the ball or the bounds {total} times; the judge brought those examples back."
+    for one in run.record.measures:
+        if one.nonfinite:
+            yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."
+
+
+@dataclass(frozen=True)
+class AttackTable:
+    """Every attack's accuracy at one threat: one row per run, one column per attack with its settings."""
+
+    title: str
+    attacks: tuple[tuple[str, str], ...]
+    rows: tuple["AttackRow", ...]
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """One run under one threat; None where this run did not meet an attack."""
+
+    run: Run
+    evaluation: Evaluation
+    results: tuple[tuple[Cell, AttackResult] | None, ...]
+    worst_case: Cell
+
+
+def attack_table(norm: str, eps: str, runs: Sequence[Run]) -> AttackTable:
+    """Collect the attacks at one threat; attacks of one name with other settings are other columns."""
+    met = [(run, run.record.evaluation, robust) for run in runs if (robust := _find(run, norm, eps))]
+    attacks = list(dict.fromkeys((one.name, one.attack) for _, _, robust in met for one in robust.attacks))
+    names = unique([name for name, _ in attacks])
+    return AttackTable(
+        title=f"{NORMS[norm]}, eps = {eps}",
+        attacks=tuple((name, attack) for name, (_, attack) in zip(names, attacks, strict=True)),
+        rows=tuple(
+            AttackRow(run, evaluation, _results(robust, evaluation.n, attacks), worst_case_cell(run.record, norm, eps))
+            for run, evaluation, robust in met
+            if evaluation
+        ),
+    )
+
+
+def _find(run: Run, norm: str, eps: str) -> RobustAccuracy | None:
+    robust = run.record.evaluation.robust if run.record.evaluation else []
+    return next((one for one in robust if (one.norm, eps_text(one.norm, one.eps)) == (norm, eps)), None)
+
+
+def _results(
+    robust: RobustAccuracy, n: int, attacks: Sequence[tuple[str, str]]
+) -> tuple[tuple[Cell, AttackResult] | None, ...]:
+    found = {(one.name, one.attack): one for one in robust.attacks}
+    return tuple((accuracy_cell(one.accuracy, n), one) if (one := found.get(key)) else None for key in attacks)
+
+
+def _measure_section(group: MeasureGroup, figures: dict[str, Figure]) -> tuple[MeasureGroup, Figure | None]:
+    return group, figures.get(group.key)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of every run, in the order of the runs."""
+
+    key: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the runs disagree."""
+        return len(set(self.values)) > 1
+
+
+def settings(runs: Sequence[Run]) -> list[Setting]:
+    """Return every setting of the runs, the ones that differ first."""
+    flat = [_described(run.record) for run in runs]
+    keys = dict.fromkeys(key for one in flat for key in one)
+    rows = [Setting(key, tuple(one.get(key, MISSING) for one in flat)) for key in keys]
+    return sorted(rows, key=lambda row: not row.differs)
+
+
+def _described(record: Record) -> dict[str, str]:
+    described = {"model": record.model, "data": record.data}
+    if training := record.training:
+        described |= {
+            "objective": training.objective,
+            "parameters": f"{training.parameters:,}".replace(",", "\u202f"),
+            "training examples": f"{training.examples:,}".replace(",", "\u202f"),
+            "epochs": str(training.epochs),
+            "steps": str(training.steps),
+        }
+    return described | {f"config: {key}": value for key, value in flatten(record.config).items()}
+
+
+def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Write a nested configuration as dotted keys and texts."""
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{name}.")
+        else:
+            flat[name] = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return flat
+
+
+def sources(record: Record) -> list[tuple[str, Provenance]]:
+    """Return where each section of a record comes from; measures of one call share a line."""
+    found: list[tuple[str, Provenance]] = []
+    if record.training:
+        found.append(("training", record.training.provenance))
+    if record.evaluation:
+        found.append(("evaluation", record.evaluation.provenance))
+    return found + [(one.measure, one.provenance) for one in record.measures]

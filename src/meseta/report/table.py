@@ -1,0 +1,217 @@
+"""The comparison of runs as a table of values with their text, and its Markdown and terminal forms."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import TYPE_CHECKING, Literal
+
+from meseta.evaluation.record import Measured, Record, Training
+from meseta.report.comparison import (
+    MISSING,
+    NORMS,
+    MeasureGroup,
+    Run,
+    measure_groups,
+    percent,
+    runs_of,
+    significant,
+    threats_of,
+    wilson,
+    worst_cases,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+
+Direction = Literal["highest", "lowest", "nearest zero"]
+
+_FLATNESS = ("Curvature", "Gradient", "Hessian", "Jacobian")
+"""Measures with one of these in their name say how far from flat a model is; of others no value is called best."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One quantity: its full title for text, its group and short title for the page, and which value is best."""
+
+    title: str
+    group: str
+    short: str
+    best: Direction | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, as it is and as it is shown; `note` is secondary text, `detail` explains it."""
+
+    value: float | str | None
+    text: str
+    note: str = ""
+    detail: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One row per run, one cell per column."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+_NOTHING = Cell(None, MISSING)
+
+
+def comparison_table(records: Sequence[Record]) -> Table:
+    """Compare the runs: accuracy, worst-case accuracy per threat, each measure's median and the cost of training."""
+    runs = runs_of(records)
+    columns = [*_accuracy_columns(runs), *_measure_columns(runs), *_cost_columns(runs)]
+    marked = [(column, _mark_best(column, cells)) for column, cells in columns]
+    return Table(
+        columns=tuple(column for column, _ in marked),
+        rows=tuple(zip(*(cells for _, cells in marked), strict=True)),
+    )
+
+
+_Filled = tuple[Column, list[Cell]]
+
+
+def _accuracy_columns(runs: Sequence[Run]) -> list[_Filled]:
+    evaluations = [run.record.evaluation for run in runs]
+    name = Column("Run", "", "Run"), [Cell(run.label, run.label) for run in runs]
+    n = Column("n", "", "n"), [Cell(e.n, str(e.n)) if e else _NOTHING for e in evaluations]
+    clean = (
+        Column("Clean accuracy (%)", "Accuracy (%)", "clean", "highest"),
+        [accuracy_cell(e.clean_accuracy, e.n) if e else _NOTHING for e in evaluations],
+    )
+    return [name, n, clean, *(_worst_case_column(norm, eps, runs) for norm, eps in threats_of(runs))]
+
+
+def _worst_case_column(norm: str, eps: str, runs: Sequence[Run]) -> _Filled:
+    threat = f"{NORMS[norm]} {eps}"
+    column = Column(f"Worst case, {threat} (%)", "Worst-case accuracy over all attacks (%)", threat, "highest")
+    return column, [worst_case_cell(run.record, norm, eps) for run in runs]
+
+
+def worst_case_cell(record: Record, norm: str, eps: str) -> Cell:
+    """Return the worst-case accuracy at one threat."""
+    found = worst_cases(record, norm).get(eps)
+    return accuracy_cell(found[1], record.evaluation.n) if found and record.evaluation else _NOTHING
+
+
+def accuracy_cell(share: float, n: int) -> Cell:
+    """Return a share of n examples in %, with the half width of its 95 % Wilson interval as the note."""
+    if not math.isfinite(share):
+        return _NOTHING
+    low, high = wilson(share, n)
+    detail = f"95 % Wilson interval {percent(low)}–{percent(high)} %, n = {n}"
+    return Cell(share, percent(share), f"±\u202f{percent((high - low) / 2)}", detail)
+
+
+def _measure_columns(runs: Sequence[Run]) -> list[_Filled]:
+    return [_measure_column(group, runs) for group in measure_groups(runs)]
+
+
+def _measure_column(group: MeasureGroup, runs: Sequence[Run]) -> _Filled:
+    measured = {run.style: one for run, one in group.members}
+    flatness = any(word in group.title for word in _FLATNESS)
+    column = Column(f"{group.title}, median", "Median over examples", group.title, "nearest zero" if flatness else None)
+    return column, [_median_cell(measured.get(run.style)) for run in runs]
+
+
+def _median_cell(measured: Measured | None) -> Cell:
+    if measured is None or measured.median is None or not math.isfinite(measured.median):
+        return _NOTHING
+    spread = [MISSING if q is None else significant(q) for q in (measured.quantile_05, measured.quantile_95)]
+    detail = f"5 % to 95 % of examples: {spread[0]} to {spread[1]}, n = {measured.n}, {measured.nonfinite} not finite"
+    return Cell(measured.median, significant(measured.median), detail=detail)
+
+
+def _cost_columns(runs: Sequence[Run]) -> list[_Filled]:
+    trained = [run.record.training for run in runs]
+    seconds = (
+        Column("Training, s per epoch", "Training", "s per epoch", "lowest"),
+        [_number(t.seconds_per_epoch if t else None) for t in trained],
+    )
+    if not any(_is_plain(t) for t in trained):
+        return [seconds]
+    ratios = [_number(_cost_ratio(run, runs), "×") for run in runs]
+    return [seconds, (Column("Training, cost relative to Erm", "Training", "relative to Erm", "lowest"), ratios)]
+
+
+def _is_plain(training: Training | None) -> bool:
+    return training is not None and training.objective.startswith("Erm(")
+
+
+def _cost_ratio(run: Run, runs: Sequence[Run]) -> float | None:
+    """Divide by the median cost of the plain runs of the same model on the same data and device."""
+    training = run.record.training
+    if training is None:
+        return None
+    plain = [
+        t.seconds_per_epoch
+        for other in runs
+        if (t := other.record.training)
+        and _is_plain(t)
+        and (other.record.model, other.record.data, t.provenance.device)
+        == (run.record.model, run.record.data, training.provenance.device)
+    ]
+    return training.seconds_per_epoch / median(plain) if plain and median(plain) > 0 else None
+
+
+def _number(value: float | None, unit: str = "") -> Cell:
+    return _NOTHING if value is None or not math.isfinite(value) else Cell(value, significant(value) + unit)
+
+
+def _mark_best(column: Column, cells: list[Cell]) -> list[Cell]:
+    """Mark the best value, and all that read the same; nothing where there is no difference to see."""
+    values = [cell for cell in cells if isinstance(cell.value, int | float)]
+    if column.best is None or len({cell.text for cell in values}) < 2:
+        return cells
+    best = min(values, key=lambda cell: _badness(cell, column.best)).text
+    return [replace(cell, best=True) if cell.text == best else cell for cell in cells]
+
+
+def _badness(cell: Cell, direction: Direction | None) -> float:
+    value = float(cell.value or 0)
+    return {"highest": -value, "lowest": value}.get(direction or "", abs(value))
+
+
+def to_markdown(table: Table) -> str:
+    """Write the table in GitHub's Markdown, numbers to the right, the best in bold."""
+    header = [escape_markdown(column.title) for column in table.columns]
+    rule = [":--" if i == 0 else "--:" for i in range(len(header))]
+    rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text)
+    return f"**{text}**" if cell.best else text
+
+
+def escape_markdown(text: str) -> str:
+    """Write text so that Markdown shows it as it is, inside a table too; underscores within words need no escape."""
+    escaped = re.sub(r"([\\`*\[\]<>|~])|(?<!\w)(_)|(_)(?!\w)", lambda match: "\\" + match[0], text)
+    return escaped.replace("&", "&amp;")
+
+
+def to_rich(table: Table) -> "RichTable":
+    """Return the table for the terminal, the best values in bold; quantities as rows where those are the most."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = [[Cell(None, column.title) for column in table.columns], *table.rows]
+    if len(table.columns) > len(table.rows):
+        grid = list(zip(*grid, strict=True))
+    rich = RichTable(box=SIMPLE_HEAD)
+    for i, cells in enumerate(zip(*grid, strict=True)):
+        width = max((len(cell.text) for cell in cells[1:]), default=0)
+        rich.add_column(
+            Text(cells[0].text), justify="right" if i else "left", overflow="fold", min_width=width if i else 12
+        )
+    for row in grid[1:]:
+        rich.add_row(*(Text(cell.text, style="bold" if cell.best else "") for cell in row))
+    return rich

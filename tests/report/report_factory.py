@@ -1,0 +1,114 @@
+"""Records with realistic values, without a model: small enough to read, complete enough for every section."""
+
+import math
+import random
+from statistics import fmean, median
+from typing import Any
+
+from meseta.evaluation.record import (
+    AttackResult,
+    Evaluation,
+    Measured,
+    Provenance,
+    Record,
+    RobustAccuracy,
+    Training,
+)
+
+PROVENANCE = Provenance(
+    command="meseta evaluate runs/erm --attacks pgd,apgd,square --eps 8/255",
+    created="2026-01-12T09:30:00Z",
+    seconds=812.4,
+    seed=0,
+    device="NVIDIA H200",
+    versions={"meseta": "0.1.0", "python": "3.12.3", "torch": "2.13.0"},
+    commit="1f2e3d4c5b6a",
+)
+THREATS = (("Linf", 2 / 255), ("Linf", 4 / 255), ("Linf", 8 / 255), ("L2", 0.25), ("L2", 0.5))
+ATTACKS = ("FGSM", "PGD-40 cross-entropy", "PGD-40 margin", "Square-1000")
+
+
+def make_robust(norm: str, eps: float, worst: float, violations: int = 0) -> RobustAccuracy:
+    attacks = [
+        AttackResult(
+            attack=f"{name.split('-')[0]}(threat=Threat(norm={norm!r}, eps={eps:.6g}), restarts=1)",
+            name=name,
+            accuracy=min(1.0, worst + 0.012 * (len(ATTACKS) - i)),
+            violations=violations if name == "FGSM" else 0,
+            seconds=4.2,
+        )
+        for i, name in enumerate(ATTACKS)
+    ]
+    return RobustAccuracy(norm=norm, eps=eps, worst_case=worst, attacks=attacks)
+
+
+def make_evaluation(clean: float = 0.9, decay: float = 20.0, n: int = 1000, **changes: Any) -> Evaluation:
+    robust = [
+        make_robust(norm, eps, round(clean * math.exp(-decay * eps * (1 if norm == "Linf" else 0.09)), 3))
+        for norm, eps in THREATS
+    ]
+    defaults = {"provenance": PROVENANCE, "split": "test", "n": n, "clean_accuracy": clean, "nonfinite_logits": 0}
+    return Evaluation(**(defaults | {"robust": robust} | changes))
+
+
+def make_measured(name: str, values: list[float | None], **changes: Any) -> Measured:
+    finite = sorted(v for v in values if v is not None)
+    defaults = {
+        "provenance": PROVENANCE,
+        "name": name,
+        "measure": name.replace("(", "(field=").replace(")", "(), tolerance=0.001)"),
+        "split": "test",
+        "n": len(values),
+        "mean": fmean(finite) if finite else None,
+        "median": median(finite) if finite else None,
+        "quantile_05": finite[len(finite) // 20] if finite else None,
+        "quantile_95": finite[-1 - len(finite) // 20] if finite else None,
+        "nonfinite": len(values) - len(finite),
+        "converged": 0.998,
+        "values": values,
+    }
+    return Measured(**(defaults | changes))
+
+
+def lognormal(scale: float, count: int = 500, seed: int = 0) -> list[float | None]:
+    source = random.Random(seed)
+    return [scale * math.exp(1.3 * source.gauss(0, 1)) for _ in range(count)]
+
+
+def make_training(objective: str = "Erm()", seconds_per_epoch: float = 10.0) -> Training:
+    return Training(
+        provenance=PROVENANCE,
+        objective=objective,
+        epochs=30,
+        steps=11730,
+        parameters=11_173_962,
+        examples=50_000,
+        seconds_per_epoch=seconds_per_epoch,
+        metrics={"train/cross_entropy": 0.031, "val/accuracy": 0.912, "val/lost": None},
+    )
+
+
+def make_record(name: str = "erm", seed: int = 0, **changes: Any) -> Record:
+    """A record whose figures move with `seed`."""
+    defaults = {
+        "name": name,
+        "model": "PreActResNet18(classes=10)",
+        "data": "CIFAR-10, 10 classes",
+        "config": {
+            "objective": {"name": "Erm" if seed == 0 else "CURE", "weight": 0.1 * seed},
+            "data": {"batch_size": 128, "augment": ["crop", "flip"]},
+            "training": {"lr": 0.1, "epochs": 30, "seed": 0},
+        },
+        "training": make_training("Erm()" if seed == 0 else f"CURE(weight={0.1 * seed:g})", 10.0 + 7.5 * seed),
+        "evaluation": make_evaluation(clean=0.93 - 0.012 * seed, decay=90.0 / (1 + seed)),
+        "measures": [
+            make_measured("SpectralCurvature(CrossEntropy)", lognormal(40 / (1 + 3 * seed), seed=seed)),
+            make_measured("GradientNorm(CrossEntropy)", lognormal(3 / (1 + seed), seed=100 + seed)),
+        ],
+    }
+    return Record(**(defaults | changes))
+
+
+def make_records(count: int = 3) -> list[Record]:
+    names = ["erm", "cure", "input-gradient", "trades"]
+    return [make_record(names[i] if i < len(names) else f"sweep-{i:02d}", seed=i) for i in range(count)]

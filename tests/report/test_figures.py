@@ -1,0 +1,122 @@
+import math
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from report_factory import (
+    make_evaluation,
+    make_measured,
+    make_record,
+    make_records,
+    make_robust,
+)
+
+from meseta.report import write_figures
+from meseta.report.comparison import wilson
+from meseta.report.drawing import save_matplotlib, style, to_plotly
+from meseta.report.figures import bin_edges, bin_shares, measure_histograms, robustness_curves
+
+NAME = "SpectralCurvature(CrossEntropy)"
+
+
+def histogram_of(*values: list[float | None]):
+    return measure_histograms([make_record(str(i), measures=[make_measured(NAME, v)]) for i, v in enumerate(values)])
+
+
+def test_curves_hold_the_record_in_percent_with_clean_accuracy_at_zero() -> None:
+    records = make_records(2)
+    linf, l2 = robustness_curves(records)
+    assert (linf.key, l2.key) == ("robust-accuracy-Linf", "robust-accuracy-L2")
+    evaluation = records[1].evaluation
+    assert evaluation is not None
+    shares = [evaluation.clean_accuracy] + [one.worst_case for one in evaluation.robust if one.norm == "Linf"]
+    series = linf.series[1]
+    assert series.x == pytest.approx([0, 2 / 255, 4 / 255, 8 / 255])
+    assert series.y == pytest.approx([100 * share for share in shares])
+    low, high = zip(*(wilson(share, evaluation.n) for share in shares), strict=True)
+    assert series.low == pytest.approx([100 * one for one in low])
+    assert series.high == pytest.approx([100 * one for one in high])
+
+
+def test_runs_with_other_norms_keep_their_colour() -> None:
+    l2_only = make_record("b", evaluation=make_evaluation(robust=[make_robust("L2", 0.5, 0.4)]))
+    linf, l2 = robustness_curves([make_record("a"), l2_only, make_record("c")])
+    assert [one.style for one in linf.series] == [0, 2]
+    assert [one.style for one in l2.series] == [0, 1, 2]
+
+
+def test_no_evaluation_and_no_measures_give_no_figures(tmp_path: Path) -> None:
+    assert write_figures([make_record(evaluation=None, measures=[])], tmp_path) == []
+
+
+def test_bins_are_common_and_every_value_is_in_one() -> None:
+    (figure,) = histogram_of([1.0, 2.0, 3.0], [2.0, 10.0])
+    edges = bin_edges(figure)
+    assert (edges[0], edges[-1]) == (1.0, 10.0)
+    assert all(a < b for a, b in pairwise(edges))
+    assert [sum(bin_shares(sample, edges)) for sample in figure.samples] == pytest.approx([100, 100])
+
+
+def test_values_over_magnitudes_use_a_log_axis_and_zeros_stay_counted() -> None:
+    (figure,) = histogram_of([0.0, 0.0, None, *(10.0**k for k in range(7))])
+    assert figure.log_x
+    assert "2 zero" in figure.notes[0]
+    assert "1 not finite of 10" in figure.notes[0]
+    assert sum(bin_shares(figure.samples[0], bin_edges(figure))) == pytest.approx(70)
+
+
+def test_signed_measures_stay_linear() -> None:
+    (figure,) = histogram_of([-100.0, -1.0, 0.01, 100.0])
+    assert not figure.log_x
+    assert figure.notes == ()
+    assert len(figure.samples[0].values) == 4
+
+
+@pytest.mark.parametrize("values", [[0.0] * 5, [2.5] * 5, [-3.0]])
+def test_equal_values_have_one_full_bin(values: list[float | None], tmp_path: Path) -> None:
+    (figure,) = histogram_of(values)
+    assert max(bin_shares(figure.samples[0], bin_edges(figure))) == 100
+    assert all(file.stat().st_size for file in save_matplotlib(figure, tmp_path))
+
+
+def test_a_run_without_finite_values_keeps_its_note() -> None:
+    assert histogram_of([None, None]) == []
+    (figure,) = histogram_of([None, math.nan, math.inf], [], [1.0, 2.0])
+    assert "3 not finite of 3" in figure.notes[0]
+    assert all(math.isfinite(y) for trace in to_plotly(figure)["data"] for y in trace["y"])
+
+
+def test_styles_of_twenty_runs_differ_without_colour_and_marker() -> None:
+    looks = [style(i) for i in range(20)]
+    assert len({(look.colour, look.dash) for look in looks}) == 20
+    assert len({(look.colour, look.symbol) for look in looks}) == 20
+    assert len({look.symbol for look in looks[:9]}) == 9
+
+
+def test_plotly_shows_names_as_text() -> None:
+    figure = robustness_curves([make_record('<b>x</b><a href="http://example.org">')])[0]
+    assert "<" not in to_plotly(figure)["data"][0]["name"]
+
+
+def test_files_are_pdf_with_truetype_fonts_and_png(tmp_path: Path) -> None:
+    records = [*make_records(2), make_record("_hidden $x_2$ " + "long " * 40)]
+    files = write_figures(records, tmp_path / "figures")
+    assert {file.suffix for file in files} == {".pdf", ".png"}
+    assert sorted(files) == sorted((tmp_path / "figures").iterdir())
+    for file in files:
+        content = file.read_bytes()
+        assert content.startswith(b"%PDF-" if file.suffix == ".pdf" else b"\x89PNG\r\n\x1a\n")
+        assert file.suffix == ".png" or b"/Type3" not in content.replace(b" ", b"")
+
+
+def test_a_failed_figure_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    def fail(self: Figure, file: Path, **_: object) -> None:
+        file.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_figures(make_records(1), tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,261 @@
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from report_factory import (
+    make_evaluation,
+    make_measured,
+    make_record,
+    make_records,
+    make_robust,
+)
+
+from meseta.errors import MissingExtra, UserError
+from meseta.evaluation.record import Record
+from meseta.report import comparison_table, write_report
+from meseta.report import page as page_module
+from meseta.report.comparison import runs_of
+from meseta.report.page import flatten, notices, render, settings
+
+EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
+
+
+class Page(HTMLParser):
+    """A page read back: scripts, attributes, text and the cells of each table."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.scripts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.tables: list[list[list[tuple[str, dict[str, str | None]]]]] = []
+        self._inside: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside.append(tag)
+        self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append(("", dict(attrs)))
+        elif tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        if "script" in self._inside:
+            self.scripts[-1] += data
+        elif "style" not in self._inside:
+            self.text += data
+            if {"td", "th"} & set(self._inside):
+                text, attrs = self.tables[-1][-1][-1]
+                self.tables[-1][-1][-1] = text + data, attrs
+
+
+def spoil(value: Any, free: bool = True) -> Any:
+    """Put markup in every free string of a record, keys included."""
+    if isinstance(value, dict):
+        return {(key + EVIL if free else key): spoil(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [spoil(one) for one in value]
+    return value + EVIL if isinstance(value, str) else value
+
+
+def spoiled_record() -> Record:
+    def walk(value: Any, key: str = "") -> Any:
+        if key in ("config", "versions"):
+            return spoil(value)
+        if isinstance(value, dict):
+            return {k: walk(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [walk(one, key) for one in value]
+        return value + EVIL if isinstance(value, str) and key != "norm" else value
+
+    return Record.model_validate(walk(make_record().model_dump()))
+
+
+def test_numbers_agree_with_the_record() -> None:
+    records = make_records(3)
+    table = comparison_table(records)
+    rows = Page(render(records)).tables[0][2:]
+    for cells, row in zip(rows, table.rows, strict=True):
+        for (text, attrs), cell in zip(cells, row, strict=True):
+            assert text.split()[0] == cell.text
+            assert attrs["data-value"] == str(cell.value)
+            assert attrs.get("title", "") == cell.detail
+
+
+def test_half_width_and_n_are_on_the_page() -> None:
+    cell = Page(render(make_records(1))).tables[0][2][2]
+    assert cell[0].split() == ["93.0", "±\u202f1.6"] or cell[0].split() == ["93.0", "±", "1.6"]
+    assert "n = 1000" in str(cell[1]["title"])
+
+
+def test_every_attack_is_shown_with_its_violations() -> None:
+    robust = [make_robust("Linf", 8 / 255, 0.4, violations=7)]
+    record = make_record(evaluation=make_evaluation(robust=robust, nonfinite_logits=3))
+    html = render([record])
+    page = Page(html)
+    header, row = next(table for table in page.tables if any(c[0] == "worst case" for c in table[0]))
+    shown = dict(zip((c[0] for c in header), (c[0].split() for c in row), strict=True))
+    for attack in robust[0].attacks:
+        assert shown[attack.name][0] == f"{100 * attack.accuracy:.1f}"
+    assert shown["FGSM"][1:] == ["7", "violations"]
+    assert shown["worst case"][0] == "40.0"
+    assert shown["non-finite logits"] == ["3"]
+    assert len(notices(runs_of([record]))) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_markup_in_any_field_is_text(count: int) -> None:
+    page = Page(render([spoiled_record(), make_record()][:count]))
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
+    assert not any(tag == "img" for tag, _ in page.tags)
+    assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
+    assert "<script>alert(1)</script>" in page.text
+    assert "{{7*7}}" in page.text
+    json.loads(page.scripts[0])
+
+
+def test_markup_never_closes_the_embedded_json() -> None:
+    html = render([spoiled_record()])
+    start = html.index('<script type="application/json"')
+    assert "<" not in html[html.index(">", start) + 1 : html.index("</script>", start)]
+
+
+def test_nothing_is_loaded_and_plotly_is_embedded_once() -> None:
+    from plotly.offline import get_plotlyjs
+
+    html = render(make_records(2))
+    assert html.count(get_plotlyjs()) == 1
+    own = html.replace(get_plotlyjs(), "")
+    assert "http:" not in own
+    assert "https:" not in own
+    assert "url(" not in own
+    assert "@import" not in own
+    links = [attrs[name] for _, attrs in Page(own).tags for name in ("src", "href") if name in attrs]
+    assert all(str(link).startswith("#") for link in links)
+
+
+def test_anchors_lead_somewhere() -> None:
+    for records in (make_records(2), [make_record(evaluation=None, measures=[], training=None)]):
+        tags = Page(render(records)).tags
+        ids = [attrs["id"] for _, attrs in tags if "id" in attrs]
+        assert len(ids) == len(set(ids))
+        assert {str(attrs["href"])[1:] for tag, attrs in tags if tag == "a"} <= set(ids)
+
+
+def test_same_records_give_the_same_bytes() -> None:
+    assert render(make_records(2)) == render(make_records(2))
+
+
+def test_twenty_runs_stay_small(tmp_path: Path) -> None:
+    write_report(make_records(20), tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size < 15e6
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [make_record(evaluation=None, measures=[], training=None, config={})],
+        [make_record("erm"), make_record("erm")],
+        [make_record("x" * 5000), make_record("")],
+        [make_record(measures=[make_measured("Zero(X)", [0.0] * 9), make_measured("Null(X)", [None] * 9)])],
+        [make_record(evaluation=make_evaluation(robust=[])), make_record("b", evaluation=None)],
+        [make_record(evaluation=make_evaluation(n=0))],
+    ],
+    ids=["bare", "duplicates", "long", "degenerate", "partial", "n=0"],
+)
+def test_edge_cases_render(records: list[Record]) -> None:
+    page = Page(render(records))
+    assert not re.search(r"\b(nan|inf|None)\b", page.text.replace("NaN or infinite", ""))
+    assert len(page.tables[0]) == 2 + len(records)
+
+
+def test_runs_on_other_examples_or_against_other_attacks_are_announced() -> None:
+    fewer = make_record("fewer", evaluation=make_evaluation(n=500))
+    robust = make_robust("Linf", 8 / 255, 0.4)
+    weaker = robust.model_copy(update={"attacks": robust.attacks[:1]})
+    weak = make_record("weak", evaluation=make_evaluation(robust=[weaker]))
+    assert any("same examples" in notice for notice in notices(runs_of([make_record(), fewer])))
+    assert any("different attacks" in notice for notice in notices(runs_of([make_record(), weak])))
+    assert notices(runs_of(make_records(2))) == []
+
+
+def test_settings_that_differ_come_first() -> None:
+    rows = settings(runs_of(make_records(2)))
+    differs = [row.differs for row in rows]
+    assert differs == sorted(differs, reverse=True)
+    assert {row.key for row in rows if row.differs} == {
+        "objective",
+        "config: objective.name",
+        "config: objective.weight",
+    }
+
+
+def test_flatten_tells_null_from_text() -> None:
+    assert flatten({"a": {"b": None, "c": {}}, "d": "x", "e": [1, "y"]}) == {
+        "a.b": "null",
+        "a.c": "{}",
+        "d": "x",
+        "e": '[1, "y"]',
+    }
+
+
+def test_failure_leaves_the_old_page_and_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("old")
+    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_report(make_records(1), path)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["old"]
+
+
+def test_failure_while_rendering_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "to_plotly", lambda figure: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_report(make_records(1), tmp_path / "report.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_user_errors(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least one record"):
+        write_report([], tmp_path / "report.html")
+    with pytest.raises(UserError, match="is a folder"):
+        write_report(make_records(1), tmp_path)
+
+
+@pytest.mark.parametrize("package", ["jinja2", "plotly"])
+def test_missing_extra_is_named(package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in [package, "plotly.offline"] if package == "plotly" else [package]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=package):
+        write_report(make_records(1), tmp_path / "report.html")
+
+
+def test_page_and_figures_need_no_torch(tmp_path: Path) -> None:
+    script = """
+import sys
+sys.modules["torch"] = None
+import meseta.report
+assert not {"plotly", "matplotlib", "jinja2", "rich"} & set(sys.modules)
+from pathlib import Path
+from report_factory import make_records
+from meseta.report import write_figures, write_report
+write_report(make_records(2), Path(sys.argv[1]) / "report.html")
+write_figures(make_records(1), Path(sys.argv[1]) / "figures")
+"""
+    paths = [str(Path(__file__).parent), *sys.path]
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{script}", str(tmp_path)], check=True)
+    assert (tmp_path / "report.html").exists()

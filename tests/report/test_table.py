@@ -1,0 +1,127 @@
+from io import StringIO
+
+import pytest
+from report_factory import (
+    make_evaluation,
+    make_measured,
+    make_record,
+    make_records,
+    make_robust,
+    make_training,
+)
+from rich.console import Console
+
+from meseta.errors import UserError
+from meseta.report import comparison_table, to_markdown, to_rich
+from meseta.report.table import Table, accuracy_cell
+
+
+def column(table: Table, title: str):
+    index = [one.title for one in table.columns].index(title)
+    return [row[index] for row in table.rows]
+
+
+def test_values_are_the_records() -> None:
+    records = make_records(3)
+    table = comparison_table(records)
+    for record, row in zip(records, table.rows, strict=True):
+        evaluation, training = record.evaluation, record.training
+        assert evaluation is not None
+        assert training is not None
+        medians = [one.median for one in record.measures]
+        worst = [one.worst_case for one in evaluation.robust]
+        cost = training.seconds_per_epoch
+        expected = [record.name, evaluation.n, evaluation.clean_accuracy, *worst, *medians, cost, cost / 10]
+        assert [cell.value for cell in row] == pytest.approx(expected)
+
+
+def test_markdown_shows_the_text_of_every_cell() -> None:
+    table = comparison_table(make_records(3))
+    lines = to_markdown(table).splitlines()
+    assert len(lines) == 2 + 3
+    for line, row in zip(lines[2:], table.rows, strict=True):
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        assert cells == [cell.text for cell in row]
+
+
+def test_best_is_highest_accuracy_and_flattest_measure_and_lowest_cost() -> None:
+    flat, steep = make_measured("Curvature(X)", [-0.5]), make_measured("Curvature(X)", [-40.0])
+    radius = [make_measured("Radius(X)", [r]) for r in (1.0, 2.0)]
+    a = make_record("a", evaluation=make_evaluation(clean=0.8), measures=[flat, radius[0]])
+    b = make_record(
+        "b", evaluation=make_evaluation(clean=0.9), measures=[steep, radius[1]], training=make_training("X()", 5.0)
+    )
+    table = comparison_table([a, b])
+    assert [cell.best for cell in column(table, "Clean accuracy (%)")] == [False, True]
+    assert [cell.best for cell in column(table, "Curvature(X), median")] == [True, False]
+    assert [cell.best for cell in column(table, "Radius(X), median")] == [False, False]
+    assert [cell.best for cell in column(table, "Training, s per epoch")] == [False, True]
+
+
+def test_equal_texts_are_equally_best_and_one_run_is_not() -> None:
+    evaluations = [make_evaluation(clean=clean) for clean in (0.90001, 0.90002, 0.5)]
+    table = comparison_table([make_record(str(i), evaluation=e) for i, e in enumerate(evaluations)])
+    assert [cell.best for cell in column(table, "Clean accuracy (%)")] == [True, True, False]
+    assert not any(cell.best for cell in comparison_table(make_records(1)).rows[0])
+
+
+def test_missing_sections_are_dashes() -> None:
+    bare = make_record("bare", training=None, evaluation=None, measures=[])
+    table = comparison_table([make_record(), bare])
+    assert {cell.text for cell in table.rows[1][1:]} == {"–"}
+    assert "| bare | – |" in to_markdown(comparison_table([bare]))
+
+
+def test_thresholds_that_a_run_did_not_meet_are_dashes() -> None:
+    one = make_record("a", evaluation=make_evaluation(robust=[make_robust("Linf", 8 / 255, 0.4)]))
+    two = make_record("b", evaluation=make_evaluation(robust=[make_robust("Linf", 4 / 255, 0.6)]))
+    table = comparison_table([one, two])
+    assert [cell.text for cell in column(table, "Worst case, L∞ 4/255 (%)")] == ["–", "60.0"]
+    assert [cell.text for cell in column(table, "Worst case, L∞ 8/255 (%)")] == ["40.0", "–"]
+
+
+def test_cost_is_compared_with_the_same_model_on_the_same_data_only() -> None:
+    plain = [make_record(str(s), training=make_training("Erm()", s)) for s in (8.0, 10.0, 30.0)]
+    other = make_record("other", model="ResNet50()", training=make_training("CURE()", 20.0))
+    cure = make_record("cure", training=make_training("CURE()", 20.0))
+    cells = column(comparison_table([*plain, other, cure]), "Training, cost relative to Erm")
+    assert [cell.text for cell in cells[-2:]] == ["–", "2.00×"]
+
+
+def test_accuracy_says_its_interval_and_n() -> None:
+    cell = accuracy_cell(81 / 263, 263)
+    assert cell.text == "30.8"
+    assert cell.note == "±\u202f5.5"
+    assert cell.detail == "95 % Wilson interval 25.5–36.6 %, n = 263"
+
+
+def test_markdown_escapes_names() -> None:
+    markdown = to_markdown(comparison_table([make_record("a|b <script> *x* _y_ in_word &lt; `c`")]))
+    assert "a\\|b \\<script\\> \\*x\\* \\_y\\_ in_word &amp;lt; \\`c\\`" in markdown
+
+
+@pytest.mark.parametrize("count", [2, 15])
+def test_terminal_shows_every_number(count: int) -> None:
+    table = comparison_table(make_records(count))
+    terminal = StringIO()
+    console = Console(width=200, file=terminal)
+    console.print(to_rich(table))
+    shown = terminal.getvalue().split()
+    assert all(cell.text in shown for row in table.rows for cell in row)
+
+
+def test_terminal_shows_brackets_as_text() -> None:
+    terminal = StringIO()
+    console = Console(width=200, file=terminal)
+    console.print(to_rich(comparison_table([make_record("[red]x[/red]")])))
+    assert "[red]x[/red]" in terminal.getvalue()
+
+
+def test_duplicate_names_are_told_apart() -> None:
+    table = comparison_table([make_record("erm"), make_record("erm")])
+    assert [row[0].text for row in table.rows] == ["erm", "erm (2)"]
+
+
+def test_no_records() -> None:
+    with pytest.raises(UserError, match="records"):
+        comparison_table([])
