@@ -27,16 +27,15 @@ class _Loader(yaml.SafeLoader):
 def _fraction(loader: _Loader, node: yaml.ScalarNode) -> float:
     top, bottom = (float(part) for part in str(loader.construct_scalar(node)).split("/"))
     if bottom == 0:
-        raise yaml.YAMLError(f"{node.value} divides by zero")
+        raise UserError(f"{node.value} divides by zero. Give a number such as 8/255.")
     return top / bottom
 
 
+_FRACTION = re.compile(r"^[-+]?\d+(\.\d+)?/\d+(\.\d+)?$")
 _START = list("-+.0123456789")
 _Loader.add_constructor("!fraction", _fraction)
-_Loader.add_implicit_resolver("!fraction", re.compile(r"^[-+]?\d+(\.\d+)?/\d+(\.\d+)?$"), _START)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _START
-)
+_Loader.add_implicit_resolver("!fraction", _FRACTION, _START)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _START)
 
 
 def load_yaml(text: str) -> Any:
@@ -49,7 +48,8 @@ def _prepare() -> None:
     """Let jsonargparse find every method by its class name, and import nothing else."""
     for kind in KINDS:
         methods(kind)
-    jsonargparse.set_loader("meseta", load_yaml, exceptions=(yaml.YAMLError,))
+    # In place of the stock loader, because parsers of nested methods always use the mode "yaml".
+    jsonargparse.set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
     jsonargparse.set_parsing_settings(
         subclasses_enabled=["is_pure_dataclass"], import_path_allowlist=["meseta"], validate_defaults=False
     )
@@ -58,7 +58,7 @@ def _prepare() -> None:
 def parser(config: type[Any], **options: Any) -> jsonargparse.ArgumentParser:
     """Return a parser with --config, --print_config and one option per field of the dataclass `config`."""
     _prepare()
-    made = jsonargparse.ArgumentParser(parser_mode="meseta", exit_on_error=False, **options)
+    made = jsonargparse.ArgumentParser(parser_mode="yaml", exit_on_error=False, **options)
     made.add_argument("--config", action="config", help="YAML file; options after it override its entries.")
     made.add_class_arguments(config, None)
     return made
@@ -73,10 +73,16 @@ def parse(
         UserError: an unknown option, key or name, or a value of the wrong type.
     """
     try:
-        built = made.instantiate(made.parse_args(list(arguments)))
+        built = made.instantiate(made.parse_args([_decimal(argument) for argument in arguments]))
     except jsonargparse.ArgumentError as error:
         raise _explain(str(error.message)) from None
     return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
+
+
+def _decimal(argument: str) -> str:
+    """Return an argument with a fraction in it, `8/255` or `--eps=8/255`, as a decimal number."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{load_yaml(value)!r}" if _FRACTION.match(value) else argument
 
 
 def read(config: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -97,11 +103,16 @@ def _explain(message: str) -> UserError:
     key = re.findall(r'[Pp]arser key "([\w.]+)"', message)
     if unknown and key:
         kinds = [kind for kind in KINDS if any(part.rstrip("s") == kind.rstrip("s") for part in key[-1].split("."))]
-        kinds = kinds or {"loss": ["scalar fields"], "field": ["scalar fields"], "solver": ["eigensolvers"]}.get(key[-1], [])
+        kinds = kinds or {"loss": ["scalar fields"], "field": ["scalar fields"], "solver": ["eigensolvers"]}.get(
+            key[-1], []
+        )
         known = [name for kind in kinds or KINDS for name in methods(kind)]
         if unknown[1] not in known:
             return unknown_name(key[-1], unknown[1], known)
-    return UserError(message)
+    # What is left without the account of a union's other branches, in one line.
+    noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
+    lines = [line.strip() for line in message.splitlines()]
+    return UserError(" ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise)))
 
 
 def dump(config: Any) -> str:
