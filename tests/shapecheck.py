@@ -1,4 +1,4 @@
-"""The runtime checker of shape annotations: beartype, with int accepted for float, leaving constructors to our own errors."""
+"""The runtime checker of shape annotations: beartype, but constructors are left to our own errors."""
 
 from beartype import BeartypeConf, beartype
 

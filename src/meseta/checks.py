@@ -1,4 +1,4 @@
-"""The one place where a caller's model, inputs and labels are checked, and where a model's mode is borrowed and put back."""
+"""Check a caller's model, inputs and labels, in one place; borrow a model's mode and put it back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -75,8 +75,8 @@ class Threat:
         """Return the nearest points (L2) of ball and bounds together; x must lie in the bounds.
 
         With u = points - x and the box [low - x, high - x] of moves that stay in bounds, the projection is
-        Linf: u clipped to both; L2: clip(t u) with the t that meets the radius; L1: clip(soft(u, s)) with the threshold s
-        that does.
+        Linf: u clipped to both; L2: clip(t u) with the t that meets the radius; L1: clip(soft(u, s)) with the threshold
+        s that does.
         """
         move = points - x
         if self.norm == "Linf":
@@ -131,8 +131,8 @@ class Threat:
 
 
 def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
-    # ||clip(t u)||^2 = t^2 sum_free u^2 + sum_clipped room^2, so t follows from the set of clipped entries. Starting with
-    # none clipped, t grows to the solution from below: every iterate is feasible.
+    # ||clip(t u)||^2 = t^2 sum_free u^2 + sum_clipped room^2, so t follows from the set of clipped entries. Starting
+    # with none clipped, t grows to the solution from below: every iterate is feasible.
     outside = norm(move.clamp(low, high)) > eps
     if not outside.any():
         return move.clamp(low, high)

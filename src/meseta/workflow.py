@@ -190,8 +190,8 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
 def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
     """Train, evaluate and measure every run of a comparison; what an earlier call finished is kept.
 
-    A finished run with the same configuration is not trained again, and one that was evaluated and measured is left alone,
-    so that an interrupted comparison goes on where it stopped. An unfinished run is trained from the start.
+    A finished run with the same configuration is not trained again, and one that was evaluated and measured is left
+    alone, so that an interrupted comparison goes on where it stopped. An unfinished run is trained from the start.
 
     Raises:
         UserError: a run of that name exists with another configuration; nothing is changed then.

@@ -13,8 +13,8 @@ from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
 class FGSM(Attack):
     """One steepest step of length eps from the input.
 
-    x' = project(x + eps s), s = sign(g) for Linf, g / ||g||_2 for L2, the signed unit vector of the largest entry of g for
-    L1, with g the gradient of the loss. Exact on binary linear models under Linf without bounds.
+    x' = project(x + eps s), s = sign(g) for Linf, g / ||g||_2 for L2, the signed unit vector of the largest entry of g
+    for L1, with g the gradient of the loss. Exact on binary linear models under Linf without bounds.
 
     Args:
         threat: norm, eps and bounds.

@@ -23,9 +23,9 @@ class PGD(Attack):
         restarts: independent starts; each one only attacks what the earlier ones left standing.
         random_start: start uniformly in the ball (PGD) or at the input (BIM).
         loss: `CrossEntropy()`, or `Decision()` for the C&W margin max_{j != y} z_j - z_y.
-        drop_broken: take an example out of the batch as soon as one of its iterates is misclassified. The robust accuracy
-            stays the worst case over iterates, and fragile models cost much less. False follows every path to its end, as
-            adversarial training wants.
+        drop_broken: take an example out of the batch as soon as one of its iterates is misclassified. The robust
+            accuracy stays the worst case over iterates, and fragile models cost much less. False follows every path to
+            its end, as adversarial training wants.
 
     Returns the first misclassified iterate of each example, or the last iterate (of the restart with the highest loss).
     Cost: `steps` forwards and backwards to the input per restart, plus one forward if there are several.

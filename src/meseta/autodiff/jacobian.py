@@ -14,8 +14,8 @@ def logits_and_jacobian(
 ) -> tuple[Float[Tensor, "b c"], Float[Tensor, "b c *input"]]:
     """Return the logits and the Jacobian dz/dx per example, (B, K) and (B, K, *input).
 
-    One forward, then one vector-Jacobian product per class on its graph, each over the whole batch. (Batching the classes
-    too, by vmap or by repeating the inputs, measured 1.5 to 3 times slower on a CPU.)
+    One forward, then one vector-Jacobian product per class on its graph, each over the whole batch. (Batching the
+    classes too, by vmap or by repeating the inputs, measured 1.5 to 3 times slower on a CPU.)
 
     Args:
         model: inputs to logits (B, K); examples must not influence one another.

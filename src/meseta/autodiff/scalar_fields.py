@@ -50,9 +50,9 @@ class ScalarField(ABC):
 class CrossEntropy(ScalarField):
     """The cross-entropy loss of the label, -log softmax(z)_y.
 
-    Computed as softplus(s), s = logsumexp_{j != y}(z_j) - z_y. The textbook form loses 1 - p_y to rounding once the model
-    is confident (in float32, from a margin of 17), and with it value, gradient and Hessian; this one keeps all three to
-    full relative precision down to a margin of about 100, where float32 itself ends.
+    Computed as softplus(s), s = logsumexp_{j != y}(z_j) - z_y. The textbook form loses 1 - p_y to rounding once the
+    model is confident (in float32, from a margin of 17), and with it value, gradient and Hessian; this one keeps all
+    three to full relative precision down to a margin of about 100, where float32 itself ends.
     """
 
     linear_in_logits: ClassVar[bool] = False

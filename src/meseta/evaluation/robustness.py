@@ -31,7 +31,7 @@ def evaluate(
     x: Tensor | Batches,
     y: Tensor | None = None,
     *,
-    threat: Threat | Sequence[Threat] = Threat(),  # noqa: B008  (frozen)
+    threat: Threat | Sequence[Threat] = Threat(),
     attacks: Sequence[Attack] | None = None,
     batch_size: int = 256,
     seed: int = 0,
@@ -40,9 +40,10 @@ def evaluate(
 ) -> Evaluation:
     """Measure clean accuracy, accuracy under each attack and the worst case per example.
 
-    An example counts as robust at (norm, eps) only if it is classified correctly and no attack of that norm breaks it at
-    eps or at any smaller eps evaluated with it: the balls are nested, so what broke it there breaks it here. Curves therefore
-    never rise, and an attack is not run again where it has already succeeded. Every result is judged (see `judge_attack`).
+    An example counts as robust at (norm, eps) only if it is classified correctly and no attack of that norm breaks it
+    at eps or at any smaller eps evaluated with it: the balls are nested, so what broke it there breaks it here. Curves
+    therefore never rise, and an attack is not run again where it has already succeeded. Every result is judged (see
+    `judge_attack`).
 
     Args:
         model: inputs to logits (B, K); runs in eval mode and gets its mode back.
@@ -150,4 +151,4 @@ def _batches(x: Tensor | Batches, y: Tensor | None, batch_size: int) -> Batches:
     if y is None:
         raise UserError("`y` is missing: give the labels of x, or a loader of (x, y) batches as x.")
     check_batch(x, y)
-    return zip(x.split(batch_size), y.split(batch_size), strict=True)
+    return zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True)

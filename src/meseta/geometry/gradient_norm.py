@@ -15,7 +15,8 @@ from meseta.linalg.norms import norm
 class GradientNorm(Measure):
     """The gradient norm ||grad f(x)||_q: how fast f changes, to first order.
 
-    An attack of size eps in the p-norm changes f by about eps ||grad f||_q with 1/p + 1/q = 1: q = 1 for Linf, 2 for L2.
+    An attack of size eps in the p-norm changes f by about eps ||grad f||_q with 1/p + 1/q = 1: q = 1 for Linf, 2 for
+    L2.
 
     Args:
         field: f; the cross-entropy loss by default.

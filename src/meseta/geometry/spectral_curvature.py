@@ -54,8 +54,8 @@ class SpectralCurvature(Measure):
         pair = self.solver(hessian, _start(hessian.gradient.detach()))
         if self.radius is None and self.field.linear_in_logits and not pair.value.any():
             raise UserError(
-                f"`field`: the Hessian of {type(self.field).__name__} is exactly zero on all {len(x)} examples, as on every "
-                f"piecewise-linear network (activation modules found: {activation_names(model)}). Measure "
+                f"`field`: the Hessian of {type(self.field).__name__} is exactly zero on all {len(x)} examples, as on "
+                f"every piecewise-linear network (activation modules found: {activation_names(model)}). Measure "
                 "CrossEntropy(), whose Hessian is not zero there, give a radius to see the curvature at that scale, or "
                 "use a smooth activation such as SiLU."
             )

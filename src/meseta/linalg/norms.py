@@ -12,8 +12,8 @@ INFINITY = float("inf")
 def norm(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b"]:
     """Return ||v_i||_p of each example, over all its entries.
 
-    Zero vectors have norm 0 and gradient 0, also in second derivatives; NaN and infinity stay what they are; where several entries tie for the maximum,
-    p = inf takes the mean of their subgradients.
+    Zero vectors have norm 0 and gradient 0, also in second derivatives; NaN and infinity stay what they are; where
+    several entries tie for the maximum, p = inf takes the mean of their subgradients.
 
     Args:
         v: (B, *shape).

@@ -39,8 +39,8 @@ class PowerIteration(Eigensolver):
 class HessianAscent(Eigensolver):
     """Gradient ascent on ||Hv||_2, as published: v <- v + rate H(Hv) / ||Hv||, then v <- v / ||v||.
 
-    Kept to reproduce the paper. The iteration matrix is I + (rate / ||Hv||) H^2, so its accuracy depends on the scale of
-    H: the smaller the curvature, the less of it this sees.
+    Kept to reproduce the paper. The iteration matrix is I + (rate / ||Hv||) H^2, so its accuracy depends on the scale
+    of H: the smaller the curvature, the less of it this sees.
 
     Args:
         steps: iterations of two products each; one more product evaluates the value.

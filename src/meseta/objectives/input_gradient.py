@@ -27,8 +27,8 @@ class InputGradient(Objective):
 
     Terms: cross_entropy, input_gradient = ||grad_x l||_q.
     Cost: one double backward, about 1.7 plain steps on a small CNN.
-    Source: Ross & Doshi-Velez 2018, eq. 3 (q = 2, squared); Lyu et al. 2015 for general q. Differs: per-example gradients;
-    published codes differentiate the batch mean, so that their weight is ours times B ** (power - 1) or so.
+    Source: Ross & Doshi-Velez 2018, eq. 3 (q = 2, squared); Lyu et al. 2015 for general q. Differs: per-example
+    gradients; published codes differentiate the batch mean, which makes their weight depend on the batch size.
     """
 
     weight: float = 0.1

@@ -17,9 +17,9 @@ from meseta.training.optimizers import Optimizer, Schedule
 class ObjectiveModule(lightning.LightningModule):
     """Model and objective as one module whose forward returns the loss.
 
-    One module, because a double backward is right under DistributedDataParallel only where the whole objective runs inside
-    the forward that DDP wraps. All randomness of a step comes from a generator seeded by (seed, step), so that a step does
-    not depend on how training arrived at it.
+    One module, because a double backward is right under DistributedDataParallel only where the whole objective runs
+    inside the forward that DDP wraps. All randomness of a step comes from a generator seeded by (seed, step), so that a
+    step does not depend on how training arrived at it.
 
     Args:
         model: inputs to logits.
@@ -56,7 +56,7 @@ class ObjectiveModule(lightning.LightningModule):
         generator = torch.Generator(x.device).manual_seed(self._seed + 1_000_003 * (self.global_step + 1))
         if self._crop_flip:
             x = augment(x, generator=generator)
-        value = self(x, y, generator)
+        value: ObjectiveValue = self(x, y, generator)
         if not value.total.isfinite():
             worst = [name for name, term in value.terms.items() if not term.isfinite().all()]
             raise UserError(

@@ -30,8 +30,8 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
     """Train one run and return its folder.
 
     The folder holds `config.yaml` (resolved), `metrics.csv` and `tensorboard/` (every term), `checkpoints/last.ckpt`,
-    `model.safetensors` and `config.json` (for `Network.from_pretrained`), and last of all `record.json`: a folder with a
-    record is a finished run. Data, weights and settings are checked before the folder is made.
+    `model.safetensors` and `config.json` (for `Network.from_pretrained`), and last of all `record.json`: a folder with
+    a record is a finished run. Data, weights and settings are checked before the folder is made.
 
     Args:
         config: the run.
