@@ -70,3 +70,23 @@ def relu_batch():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def trained_cnn():
+    """A SiLU CNN trained on real images until it classifies most of them, with 500 test images."""
+    from real_images import mnist_like
+
+    from meseta.models import SiluCnn
+    from meseta.objectives import Erm
+
+    (x, y), test = mnist_like(6400, 500)
+    model = SiluCnn().build((1, 28, 28), 10, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    order = torch.Generator().manual_seed(0)
+    while torch.no_grad()(lambda: (model(test[0]).argmax(1) == test[1]).float().mean())() < 0.9:
+        for index in torch.randperm(len(x), generator=order).split(128):
+            optimizer.zero_grad()
+            Erm()(model, x[index], y[index]).total.backward()
+            optimizer.step()
+    return model.eval(), *test

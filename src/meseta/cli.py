@@ -194,7 +194,7 @@ def _threats(arguments: Sequence[str]) -> list[str]:
         if option == "--norm":
             norm, option = argument, ""
         elif option == "--eps" and re.match(r"[-+]?(\d|\.\d|nan|inf)", argument):
-            threats.setdefault(norm, []).append(argument)
+            threats.setdefault(norm, []).append({"nan": ".nan", "inf": ".inf"}.get(argument, argument))  # as in YAML
         else:
             option = ""
             kept.append(argument)

@@ -98,21 +98,24 @@ def read(config: type[Config], path: Path, overrides: Sequence[str] = ()) -> Con
 
 
 def _explain(message: str) -> UserError:
-    """Return the error for what the parser could not take, with the known names where one was unknown."""
-    unknown = re.search(r"(?:dot import path string: |class_path ')(?:[\w.]*\.)?(\w+)\W*$", message)
-    key = re.findall(r'[Pp]arser key "([\w.]+)"', message)
-    if unknown and key:
-        kinds = [kind for kind in KINDS if any(part.rstrip("s") == kind.rstrip("s") for part in key[-1].split("."))]
-        kinds = kinds or {"loss": ["scalar fields"], "field": ["scalar fields"], "solver": ["eigensolvers"]}.get(
-            key[-1], []
-        )
-        known = [name for kind in kinds or KINDS for name in methods(kind)]
-        if unknown[1] not in known:
-            return unknown_name(key[-1], unknown[1], known)
-    # What is left without the account of a union's other branches, in one line.
+    """Return the error for what the parser could not take, in one line, with the known names where one was unknown."""
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
-    return UserError(" ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise)))
+    text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    unknown = re.search(r"(?:dot import path string: |class_path ')(?:[\w.]*\.)?(\w+)\W*$", text)
+    key = re.findall(r'[Pp]arser key "([\w.]+)"', text)
+    if unknown and key:
+        known = [name for kind in _kinds(key[-1]) for name in methods(kind)]
+        if unknown[1] not in known:
+            return unknown_name(key[-1], unknown[1], known)
+    return UserError(text)
+
+
+def _kinds(key: str) -> list[str]:
+    """Return the kinds of method that a key takes: its own by name, and all of them where the name tells none."""
+    by_role = {"loss": "scalar fields", "field": "scalar fields", "solver": "eigensolvers"}
+    named = by_role.get(key) or next((kind for kind in KINDS if kind.rstrip("s") == key.rstrip("s")), None)
+    return [named] if named else list(KINDS)
 
 
 def dump(config: Any) -> str:

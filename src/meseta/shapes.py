@@ -6,7 +6,7 @@ Axes: `b` batch, `c` classes, `*input` one example's shape, `k` Krylov.
 import sys
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING or "jaxtyping" in sys.modules:
+if TYPE_CHECKING or sys.modules.get("jaxtyping"):
     from jaxtyping import Bool, Float, Int
 else:
 

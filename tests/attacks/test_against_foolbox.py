@@ -1,0 +1,51 @@
+"""The same attack in another library: robust accuracy within one example in 500."""
+
+from copy import deepcopy
+
+import foolbox
+import pytest
+import torch
+
+from meseta import Threat
+from meseta.attacks import FGSM, PGD
+from meseta.attacks.base import misclassified
+
+
+def robust(model, x, y):
+    with torch.no_grad():
+        return int((~misclassified(model(x), y)).sum())
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "steps", "name"), [("Linf", 0.1, 40, "LinfPGD"), ("L2", 1.0, 10, "L2PGD")], ids=["Linf", "L2"]
+)
+def test_pgd_equals_foolbox_within_one_example_in_500(trained_cnn, norm, eps, steps, name):
+    model, x, y = trained_cnn
+    model = deepcopy(model).requires_grad_(False)  # foolbox would spend half its time on weight gradients
+    alpha = 2.5 * eps / steps
+    theirs = getattr(foolbox.attacks, name)(abs_stepsize=alpha, steps=steps, random_start=False)
+    _, adversarial, _ = theirs(foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilons=eps)
+    ours = PGD(threat=Threat(norm, eps), steps=steps, alpha=alpha, random_start=False, drop_broken=False)(model, x, y)
+    assert 0 < robust(model, ours, y) < len(x)
+    assert abs(robust(model, ours, y) - robust(model, adversarial, y)) <= 1
+
+
+def test_fgsm_equals_foolbox(trained_cnn):
+    model, x, y = trained_cnn
+    _, adversarial, _ = foolbox.attacks.FGSM()(
+        foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilons=0.1
+    )
+    ours = FGSM(threat=Threat(eps=0.1))(model, x, y)
+    assert abs(robust(model, ours, y) - robust(model, adversarial, y)) <= 1
+
+
+def test_the_attack_reads_gradients_of_the_input_alone(trained_cnn):
+    """One backward a step that reaches the input and no parameter: counted by hooks, not by a clock."""
+    model, x, y = trained_cnn
+    seen = []
+    hooks = [p.register_hook(lambda g: seen.append("parameter")) for p in model.parameters()]
+    hooks.append(model.register_forward_hook(lambda *_: seen.append("forward")))
+    PGD(steps=7, drop_broken=False)(model, x[:8], y[:8])
+    for hook in hooks:
+        hook.remove()
+    assert seen == ["forward"] * 7

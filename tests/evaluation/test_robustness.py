@@ -1,0 +1,168 @@
+import pytest
+import torch
+from torch import nn
+
+from meseta import Threat, evaluate
+from meseta.attacks import FGSM, PGD, Attack
+from meseta.errors import UserError
+from meseta.evaluation import judge_attack, measure
+from meseta.geometry import GradientNorm, SpectralCurvature
+from meseta.linalg import Lanczos
+
+
+class Returns(Attack):
+    """An attack that returns what it was given."""
+
+    def __init__(self, points):
+        object.__setattr__(self, "points", points)
+        object.__setattr__(self, "threat", Threat())
+
+    def perturb(self, model, x, y, generator):
+        return self.points[: len(x)].to(x)
+
+    def against(self, threat):
+        copy = Returns(self.points)
+        object.__setattr__(copy, "threat", threat)
+        return copy
+
+
+def threshold(x):
+    """Class 1 where the first entry exceeds 0.5; margin 20 (x_0 - 0.5)."""
+    s = 10 * (x.flatten(1)[:, 0] - 0.5)
+    return torch.stack([-s, s], 1)
+
+
+X = torch.tensor([[0.1], [0.4], [0.45], [0.6], [0.9], [0.2]])
+Y = torch.tensor([0, 0, 0, 1, 1, 1])  # the last one is misclassified
+
+
+def test_accuracies_by_hand():
+    result = evaluate(
+        threshold, X, Y, threat=[Threat(eps=e) for e in (0.2, 0.07, 0.15)], attacks=[FGSM(), PGD(steps=5)]
+    )
+    assert result.n == 6
+    assert result.clean_accuracy == 5 / 6
+    assert [(r.eps, r.worst_case) for r in result.robust] == [(0.07, 4 / 6), (0.15, 2 / 6), (0.2, 2 / 6)]
+    assert [a.name for a in result.robust[0].attacks] == ["FGSM", "PGD-5 CrossEntropy"]
+    assert all(a.accuracy == r.worst_case for r in result.robust for a in r.attacks)
+
+
+def test_batches_and_loaders_give_the_same_figures():
+    settings = {"threat": [Threat(eps=0.07), Threat("L2", 0.15)], "attacks": [FGSM()]}
+    whole = evaluate(threshold, X, Y, **settings)
+    for other in (
+        evaluate(threshold, X, Y, batch_size=2, **settings),
+        evaluate(threshold, [(X[:4], Y[:4]), (X[4:], Y[4:])], **settings),
+        evaluate(threshold, iter([(X, Y)]), **settings),
+    ):
+        assert other.clean_accuracy == whole.clean_accuracy
+        assert [r.worst_case for r in other.robust] == [r.worst_case for r in whole.robust]
+
+
+def test_worst_case_is_per_example_over_attacks():
+    """Two attacks that each break another example: the worst case counts both, either attack only one."""
+    first = Returns(torch.tensor([[0.1], [0.51], [0.45], [0.6], [0.9]]))
+    second = Returns(torch.tensor([[0.1], [0.4], [0.52], [0.6], [0.9]]))
+    result = evaluate(threshold, X[:5], Y[:5], threat=Threat(eps=0.2), attacks=[first, second])
+    assert [a.accuracy for a in result.robust[0].attacks] == [4 / 5, 4 / 5]
+    assert result.robust[0].worst_case == 3 / 5
+
+
+def test_curves_never_rise_and_norms_do_not_mix():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    x = torch.rand(64, 8)
+    y = model(x).argmax(1)
+    threats = [Threat(n, e) for n in ("Linf", "L2", "L1") for e in (0.01, 0.05, 0.1, 0.3)]
+    result = evaluate(model, x, y, threat=threats, attacks=[PGD(steps=3), FGSM()])
+    for norm in ("Linf", "L2", "L1"):
+        curve = [r.worst_case for r in result.robust if r.norm == norm]
+        assert curve == sorted(curve, reverse=True)
+        assert all(r.worst_case <= min(a.accuracy for a in r.attacks) for r in result.robust)
+
+
+def test_same_seed_same_record():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    x = torch.rand(64, 8)
+    y = model(x).argmax(1)
+    first, second = (evaluate(model, x, y, threat=Threat(eps=0.05), attacks=[PGD(steps=2)]).robust for _ in range(2))
+    assert [r.worst_case for r in first] == [r.worst_case for r in second]
+
+
+def test_the_judge_brings_cheaters_back_and_counts_them():
+    points = torch.tensor([[0.9], [0.55], [float("nan")], [-7.0], [0.9]])
+    x, y = X[:5], Y[:5]
+    judged = judge_attack(threshold, x, y, points, Threat(eps=0.1))
+    assert judged.violation.tolist() == [True, True, True, True, False]
+    assert Threat(eps=0.1).contains(judged.adversarial, x).all()
+    # 0.1 -> 0.2 and 0.6 -> 0.5 hold or tie; 0.4 is brought back to 0.5; NaN is the input itself
+    assert judged.broken.tolist()[0] is False
+    assert judged.broken.tolist()[2] is False
+    record = evaluate(threshold, x, y, threat=Threat(eps=0.1), attacks=[Returns(points)])
+    assert record.robust[0].attacks[0].violations == 4
+
+
+def test_nan_logits_are_misclassified_never_robust():
+    def sometimes_nan(x):
+        return torch.where(x > 0.55, torch.nan, 1.0) * threshold(x)
+
+    result = evaluate(sometimes_nan, X[:5], torch.tensor([0, 0, 0, 0, 0]), threat=Threat(eps=0.01), attacks=[FGSM()])
+    assert result.nonfinite_logits == 2
+    assert result.clean_accuracy == 3 / 5
+    assert result.robust[0].worst_case <= 3 / 5
+
+
+def test_runs_in_eval_mode_and_restores_it():
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.Linear(8, 2)).train()
+    x, y = torch.rand(20, 4), torch.randint(2, (20,))
+    first, second = (evaluate(model, x, y, attacks=[FGSM()]).clean_accuracy for _ in range(2))
+    assert first == second
+    assert model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": X + 1, "y": Y}, "`x` must lie in the bounds"),
+        ({"x": X * torch.nan, "y": Y}, "`x` holds NaN"),
+        ({"x": X, "y": Y + 1}, r"`y` must hold class indices 0\.\.1"),
+        ({"x": X}, "`y` is missing"),
+        ({"x": [(X, Y)], "y": Y}, "`y` must be left out"),
+        ({"x": []}, "holds no examples"),
+        ({"x": X, "y": Y, "batch_size": 0}, "`batch_size`"),
+        ({"x": X, "y": Y, "attacks": []}, "at least one entry"),
+        ({"x": X, "y": Y, "threat": [Threat(), Threat()]}, "given twice"),
+    ],
+)
+def test_bad_input_is_refused(arguments, message):
+    with pytest.raises(UserError, match=message):
+        evaluate(threshold, **arguments)
+
+
+def test_measure_summarises_and_leaves_out_what_is_not_finite():
+    def model(x):
+        return torch.cat([x[:, :1] ** 2 / (x[:, 1:] > 0), 0 * x[:, :1]], 1)
+
+    x = torch.tensor([[1.0, 1.0], [2.0, 1.0], [3.0, 1.0], [5.0, 0.0]])
+    y = torch.zeros(4, dtype=torch.long)
+    from meseta.autodiff import Margin
+
+    result = measure(model, x, y, measure=GradientNorm(field=Margin(rival=1)), batch_size=3)
+    assert result.values == [2, 4, 6, None]
+    assert (result.mean, result.median, result.nonfinite, result.n) == (4, 4, 1, 4)
+    assert result.converged is None
+    curvature = measure(model, x, y, measure=SpectralCurvature(field=Margin(rival=1)))
+    assert curvature.values == [2, 2, 2, None]
+    assert curvature.converged == 0.75
+
+
+def test_unconverged_examples_are_counted():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 50), nn.SiLU(), nn.Linear(50, 10))
+    x, y = torch.rand(8, 30), torch.arange(8)
+    hasty = measure(model, x, y, measure=SpectralCurvature(solver=Lanczos(steps=2, tol=1e-6)))
+    patient = measure(model, x, y, measure=SpectralCurvature())
+    assert hasty.converged == 0
+    assert patient.converged == 1

@@ -1,0 +1,190 @@
+"""The command line as a user meets it: one small run through every verb, and every mistake in one line."""
+
+import json
+import shutil
+
+import pytest
+
+from meseta.cli import main
+from meseta.evaluation.record import read_record
+
+SMALL = ["--data.train_limit", "320", "--data.test_limit", "60", "--model", "Mlp", "--epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    assert main(["train", "--out", str(out), "--name", "a", *SMALL]) == 0
+    return out / "a"
+
+
+def test_evaluate_and_measure_add_to_the_record(run, capsys):
+    options = ["--norm", "L2", "--eps", "1/4", "0.5", "--norm=Linf", "--eps", "8/255", "--n", "40"]
+    assert main(["evaluate", *options, str(run)]) == 0
+    assert main(["measure", str(run), "--n", "20"]) == 0
+    assert main(["measure", str(run), "--n", "10", "--measures", "[GradientNorm]"]) == 0
+    shown = capsys.readouterr().out
+    record = read_record(run)
+    assert [(r.norm, r.eps) for r in record.evaluation.robust] == [("L2", 0.25), ("L2", 0.5), ("Linf", 8 / 255)]
+    assert record.evaluation.n == 40
+    assert [(m.name, m.n) for m in record.measures] == [
+        ("SpectralCurvature(CrossEntropy)", 20),
+        ("GradientNorm(CrossEntropy)", 10),
+    ]
+    assert f"{100 * record.evaluation.clean_accuracy:.1f}" in shown
+
+
+def test_attacks_can_be_chosen_with_their_settings(run):
+    attacks = "[FGSM, {class_path: PGD, init_args: {steps: 3, restarts: 2, loss: Decision}}]"
+    assert main(["evaluate", str(run), "--eps", "0.1", "--n", "20", "--attacks", attacks]) == 0
+    names = [a.name for a in read_record(run).evaluation.robust[0].attacks]
+    assert names == ["FGSM", "PGD-3 Decision x2"]
+
+
+def test_report_from_runs(run, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert main(["report", str(run), "--out", str(page)]) == 0
+    assert page.stat().st_size > 1_000_000
+    assert str(page) in capsys.readouterr().out
+
+
+def test_list_names_everything(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("InputGradient", "PGD", "SpectralCurvature", "ResNet31", "ylecun/mnist", "mnist-first-look", "Cosine"):
+        assert name in shown
+
+
+RECIPE = """
+name: tiny
+run:
+  data: {train_limit: 320, test_limit: 60}
+  model: {class_path: Mlp}
+  epochs: 1
+objectives: {erm: Erm, gradient: {class_path: InputGradient, init_args: {weight: 0.1}}}
+evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM]}
+measure: {n: 10}
+"""
+
+
+def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys):
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(RECIPE)
+    command = ["demo", "--config", str(recipe), "--out", str(tmp_path)]
+    assert main(command) == 0
+    folder = tmp_path / "tiny"
+    assert (folder / "report.html").exists()
+    assert len(list((folder / "figures").glob("*.png"))) == len(list((folder / "figures").glob("*.pdf"))) > 0
+    trained = (folder / "erm" / "model.safetensors").stat().st_mtime_ns
+    (folder / "gradient" / "record.json").unlink()  # as if it had been killed while training
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "gradient: training" in (out := capsys.readouterr().out)
+    assert "erm: training" not in out
+    assert (folder / "erm" / "model.safetensors").stat().st_mtime_ns == trained
+    assert main([*command, "--run.epochs", "2"]) == 2
+    assert "already holds a run with another configuration" in capsys.readouterr().err
+    assert (folder / "erm" / "model.safetensors").stat().st_mtime_ns == trained
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "verb: unknown name 'trian'. Did you mean 'train'?"),
+        (["train", "--objective", "Nope"], "objective: unknown name 'Nope'. Known: AdversarialTraining"),
+        (["train", "--epoch", "3x"], "epoch"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["train", "--data.source", "./nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "run: nowhere does not exist"),
+        (["evaluate", "RUN", "--eps", "0"], "`eps` must be positive and finite, got 0"),
+        (["evaluate", "RUN", "--eps", "nan"], "`eps` must be positive and finite, got nan"),
+        (["evaluate", "RUN", "--norm", "L7", "--eps", "0.1"], "L7"),
+        (["evaluate", "RUN", "--n", "0"], "`n`"),
+        (["evaluate", "RUN", "--attacks", "[PDG]"], "unknown name 'PDG'. Did you mean 'PGD'?"),
+        (["measure", "RUN", "--measures", "[{class_path: SpectralCurvature, init_args: {field: Margins}}]"], "Margin"),
+        (["report", "nowhere"], "no record.json in nowhere"),
+        (["demo", "--config", "nothing"], "nothing does not exist"),
+        (["demo", "--objectives", "{}"], "objectives"),
+    ],
+)
+def test_mistakes_are_one_line_exit_two_and_change_nothing(run, capsys, arguments, message):
+    before = (run / "record.json").read_bytes()
+    code = main([str(run) if a == "RUN" else a for a in arguments])
+    err = capsys.readouterr().err
+    assert code == 2
+    assert err.startswith("meseta: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert (run / "record.json").read_bytes() == before
+
+
+def test_a_margin_hessian_on_a_relu_network_is_refused(run, capsys):
+    measure = "[{class_path: SpectralCurvature, init_args: {field: Margin}}]"
+    before = (run / "record.json").read_bytes()
+    assert main(["measure", str(run), "--n", "5", "--measures", measure]) == 2
+    assert "piecewise-linear" in capsys.readouterr().err
+    assert (run / "record.json").read_bytes() == before
+
+
+def broken(run, tmp_path, name, content):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    (copy / name).write_bytes(content)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("model.safetensors", b"", "model.safetensors"),
+        ("model.safetensors", b"\x80\x04K\x01.", "model.safetensors"),
+        ("config.json", b"{}", "config.json"),
+        ("config.json", b"not json", "config.json"),
+        ("config.yaml", b"epochs: [", "config"),
+        ("config.yaml", b"epochs: -1", "epochs"),
+        ("record.json", b"{}", "schema version"),
+    ],
+)
+def test_corrupt_runs_are_named(run, tmp_path, capsys, name, content, message):
+    copy = broken(run, tmp_path, name, content)
+    before = (copy / "record.json").read_bytes()
+    assert main(["evaluate", str(copy), "--eps", "0.1"]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+    assert (copy / "record.json").read_bytes() == before
+
+
+def test_a_foreign_model_is_refused(run, tmp_path, capsys):
+    from meseta.models import LeNet300100
+
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    LeNet300100().build((1, 28, 28), 10).save_pretrained(copy)
+    assert main(["evaluate", str(copy), "--eps", "0.1"]) == 2
+    assert "its data now has" in capsys.readouterr().err
+
+
+def test_print_config_is_a_file_that_trains(capsys, tmp_path):
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "--objective", "InputGradient", "--objective.weight", "1/2", "--print_config"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert "weight: 0.5" in printed
+    (tmp_path / "c.yaml").write_text(printed)
+    assert main(["train", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path), "--name", "b", *SMALL]) == 0
+    objective = json.loads((tmp_path / "b" / "record.json").read_text())["training"]["objective"]
+    assert objective == "InputGradient(weight=0.5, q=2.0, power=2)"
+
+
+@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "report", "list"])
+def test_every_verb_has_help(verb, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"meseta {verb}" in capsys.readouterr().out
+
+
+def test_help_and_version(capsys):
+    assert main([]) == main(["--help"]) == main(["--version"]) == 0
+    assert "demo" in capsys.readouterr().out

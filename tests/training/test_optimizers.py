@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from meseta.errors import UserError
+from meseta.training import Adam, AdamW, Constant, Cosine, Cyclic, Sgd, StepDecay
+
+
+def test_schedules_by_hand():
+    assert [StepDecay(milestones=(2, 3)).factor(e, 4) for e in (0, 1.9, 2, 3)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert [Cosine().factor(e, 4) for e in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
+    assert [Cosine(warmup=1).factor(e, 5) for e in (0, 0.5, 1, 3, 5)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [Cyclic(peak=0.25).factor(e, 4) for e in (0, 0.5, 1, 2.5, 4)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert Constant().factor(3, 4) == 1
+
+
+def test_optimizers_take_torchs_steps():
+    for ours, theirs in (
+        (Sgd(lr=0.1, momentum=0.5, weight_decay=0.2), lambda p: torch.optim.SGD(p, 0.1, 0.5, weight_decay=0.2)),
+        (Sgd(lr=0.1, nesterov=True), lambda p: torch.optim.SGD(p, 0.1, 0.9, weight_decay=2e-4, nesterov=True)),
+        (Adam(lr=0.1, weight_decay=0.2), lambda p: torch.optim.Adam(p, 0.1, weight_decay=0.2)),
+        (AdamW(lr=0.1, weight_decay=0.2), lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.2)),
+    ):
+        results = []
+        for build in (ours.build, theirs):
+            weight = nn.Parameter(torch.ones(3))
+            optimizer = build([weight])
+            for _ in range(3):
+                optimizer.zero_grad()
+                (weight**3).sum().backward()
+                optimizer.step()
+            results.append(weight.detach())
+        assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("made", "bad"),
+    [
+        (Adam, {"lr": 0.0}),
+        (Adam, {"weight_decay": -1.0}),
+        (Sgd, {"momentum": 1.0}),
+        (StepDecay, {"gamma": 0.0}),
+        (Cyclic, {"peak": 1.0}),
+        (Cosine, {"warmup": -1.0}),
+    ],
+)
+def test_bad_settings_are_refused(made, bad):
+    with pytest.raises(UserError, match=f"`{next(iter(bad))}`"):
+        made(**bad)
