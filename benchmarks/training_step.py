@@ -93,8 +93,8 @@ def settings(quick: bool) -> list[Setting]:
         return [Setting("SiluCnn, 1×28×28, B = 16", small, 16, 3, 20)]
     large = ResNet18().build((3, 32, 32), 10, generator=generator)
     return [
-        Setting("SiluCnn, 1×28×28, B = 128", small, 128, 30, 80),
-        Setting("ResNet18, 3×32×32, B = 32", large, 32, 7, 120),
+        Setting("SiluCnn, 1×28×28, B = 128", small, 128, 30, 60),
+        Setting("ResNet18, 3×32×32, B = 32", large, 32, 7, 90),
     ]
 
 
