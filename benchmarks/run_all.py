@@ -1,0 +1,18 @@
+"""Run every benchmark in turn; `make bench`."""
+
+import curvature
+import import_time
+import pgd
+import training_step
+from common import options
+
+
+def main() -> None:
+    given = options(__doc__)
+    for benchmark in (import_time, training_step, pgd, curvature):
+        benchmark.main(given)
+    print(f"Results: {given.out}")
+
+
+if __name__ == "__main__":
+    main()
