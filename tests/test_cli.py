@@ -31,6 +31,9 @@ def test_evaluate_and_measure_add_to_the_record(run, capsys):
         ("SpectralCurvature(CrossEntropy)", 20),
         ("GradientNorm(CrossEntropy)", 10),
     ]
+    radius = "[{class_path: SpectralCurvature, init_args: {radius: 1/10}}]"
+    assert main(["measure", str(run), "--n", "10", "--measures", radius]) == 0
+    assert len(read_record(run).measures) == 3  # the same measure with other settings is another measure
     assert f"{100 * record.evaluation.clean_accuracy:.1f}" in shown
 
 
@@ -82,6 +85,10 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
     assert "gradient: training" in (out := capsys.readouterr().out)
     assert "erm: training" not in out
     assert (folder / "erm" / "model.safetensors").stat().st_mtime_ns == trained
+    assert main([*command, "--evaluate.n", "20"]) == 0  # other settings: evaluated again, not trained, not stale
+    assert "erm: attacking" in (out := capsys.readouterr().out)
+    assert "measuring" not in out
+    assert read_record(folder / "erm").evaluation.n == 20
     assert main([*command, "--run.epochs", "2"]) == 2
     assert "already holds a run with another configuration" in capsys.readouterr().err
     assert (folder / "erm" / "model.safetensors").stat().st_mtime_ns == trained
@@ -100,6 +107,14 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
         (["evaluate", "RUN", "--eps", "nan"], "`eps` must be positive and finite, got nan"),
         (["evaluate", "RUN", "--norm", "L7", "--eps", "0.1"], "L7"),
         (["evaluate", "RUN", "--n", "0"], "`n`"),
+        (["evaluate", "RUN", "--norm", "L2"], "`--norm L2` needs radii"),
+        (["evaluate", "RUN", "--eps"], "needs radii"),
+        (["evaluate", "RUN", "--eps", "0.1", "--threats", "{L2: [1]}"], "Give one of them"),
+        (["evaluate", "RUN", "--attacks", "[]"], "`attacks`"),
+        (["measure", "RUN", "--measures", "[]"], "`measures`"),
+        (["train", "--config", "RUN/model.safetensors"], "not a text file"),
+        (["evaluate", "RUN", "--device", "tpu9"], "`device`"),
+        (["train", "--accelerator", "abacus"], "accelerator"),
         (["evaluate", "RUN", "--attacks", "[PDG]"], "unknown name 'PDG'. Did you mean 'PGD'?"),
         (["measure", "RUN", "--measures", "[{class_path: SpectralCurvature, init_args: {field: Margins}}]"], "Margin"),
         (["report", "nowhere"], "no record.json in nowhere"),
@@ -109,7 +124,7 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
 )
 def test_mistakes_are_one_line_exit_two_and_change_nothing(run, capsys, arguments, message):
     before = (run / "record.json").read_bytes()
-    code = main([str(run) if a == "RUN" else a for a in arguments])
+    code = main([a.replace("RUN", str(run)) for a in arguments])
     err = capsys.readouterr().err
     assert code == 2
     assert err.startswith("meseta: error: ")

@@ -4,7 +4,7 @@ from meseta.attacks import PGD
 from meseta.configuration import load_yaml, parse, parser, read
 from meseta.data import DataConfig
 from meseta.errors import UserError
-from meseta.objectives import AdversarialTraining, Erm, InputGradient
+from meseta.objectives import AdversarialTraining, CrossLipschitz, Erm, InputGradient
 from meseta.threat import Threat
 from meseta.training import RunConfig
 
@@ -38,6 +38,18 @@ def test_methods_by_short_name_with_fractions_anywhere():
     assert parsed("--data.val_fraction", "1/10").data.val_fraction == 0.1
 
 
+def test_a_method_named_on_the_command_line_starts_from_its_own_defaults(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text("objective: {class_path: InputGradient, init_args: {weight: 1/5}}\n")
+    assert parsed("--config", str(file), "--objective.q", "1").objective == InputGradient(weight=0.2, q=1)
+    assert parsed("--config", str(file), "--objective", "CrossLipschitz").objective == CrossLipschitz()
+
+
+def test_folders_that_look_like_fractions_stay_folders():
+    run = parsed("--out", "2024/10", "--data.source=1/2")
+    assert (run.out, run.data.source) == ("2024/10", "1/2")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -47,6 +59,8 @@ def test_methods_by_short_name_with_fractions_anywhere():
         (["--schedule", "Sine"], "schedule: unknown name 'Sine'.*Cosine"),
         (["--objective", "InputGradient", "--objective.wait", "1"], "wait"),
         (["--epochs", "many"], "epochs.*many"),
+        (["--seed", "99999999999999999999999"], "`seed`"),
+        (["--data.classes", "1,7"], r"Write a list: \[A, B\]"),
         (["--epochs", "1/0"], "divides by zero"),
         (["--objective", "InputGradient", "--objective.weight", "-1"], "`weight`"),
         (["--objective.class_path", "os.system"], "not allowed|denied"),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -60,14 +61,36 @@ def check_logits(logits: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 def positive(name: str, value: float) -> None:
     """Raise unless `value` is a positive finite number."""
-    if not (isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")):
+    if not (isinstance(value, Real) and not isinstance(value, bool) and 0 < value < float("inf")):
         raise UserError(f"`{name}` must be positive and finite, got {value!r}.")
 
 
 def at_least(name: str, value: float, least: float) -> None:
     """Raise unless `value` is a finite number of at least `least`."""
-    if not (isinstance(value, int | float) and not isinstance(value, bool) and least <= value < float("inf")):
+    if not (isinstance(value, Real) and not isinstance(value, bool) and least <= value < float("inf")):
         raise UserError(f"`{name}` must be finite and at least {least:g}, got {value!r}.")
+
+
+def exponent(name: str, value: float) -> None:
+    """Raise unless `value` is the exponent of a norm, in [1, inf]."""
+    if not (isinstance(value, Real) and value >= 1):
+        raise UserError(f"`{name}` must be in [1, inf], got {value!r}.")
+
+
+def whole(name: str, value: int, least: int) -> None:
+    """Raise unless `value` is a whole number from `least` to 2^63 - 1."""
+    if not (isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63):
+        raise UserError(f"`{name}` must be a whole number from {least}, got {value!r}.")
+
+
+def usable_device(name: str | None) -> torch.device:
+    """Return the device of that name, or the GPU if there is one; raise where torch cannot use it."""
+    chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=chosen)
+        return torch.device(chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"`device`: torch cannot use {chosen!r}: {str(error).splitlines()[0]}") from None
 
 
 @contextmanager

@@ -60,7 +60,8 @@ def demo(arguments: list[str]) -> None:
     from meseta.workflow import Comparison, compare
 
     options = parser(Comparison, prog="meseta demo", description="Compare objectives side by side, as a recipe says.")
-    config, _ = parse(options, Comparison, ["--config", str(_recipe("demo")), *_with_recipes(arguments)])
+    own = any(argument.split("=")[0] == "--config" for argument in arguments)
+    config, _ = parse(options, Comparison, _with_recipes(arguments if own else ["--config", "demo", *arguments]))
     records = compare(config, progress=sys.stderr.isatty(), say=_say)
     _report(records, config.folder / "report.html")
 
@@ -93,6 +94,8 @@ def evaluate(arguments: list[str]) -> None:
     options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
     config, parsed = parse(options, EvaluateConfig, _threats(arguments))
     run = load_run(Path(parsed["run"]), device=parsed["device"])
+    if run.record.evaluation is not None:
+        _say("the earlier evaluation in this run's record is replaced")
     with _progress("attacking", min(config.n or sys.maxsize, len(getattr(run.data, config.split)))) as advance:
         record = evaluate_run(run, config, progress=advance)
     _show([record])
@@ -188,16 +191,24 @@ def _threats(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if name in ("--norm", "--eps"):
             option = name
+            if name == "--eps":
+                threats.setdefault(norm, [])
             if not equals:
                 continue
             argument = value
         if option == "--norm":
             norm, option = argument, ""
+            threats.setdefault(norm, [])
         elif option == "--eps" and re.match(r"[-+]?(\d|\.\d|nan|inf)", argument):
-            threats.setdefault(norm, []).append({"nan": ".nan", "inf": ".inf"}.get(argument, argument))  # as in YAML
+            threats[norm].append({"nan": ".nan", "inf": ".inf"}.get(argument, argument))  # as in YAML
         else:
             option = ""
             kept.append(argument)
+    for name, radii in threats.items():
+        if not radii:
+            raise UserError(f"`--norm {name}` needs radii: --norm {name} --eps 0.5 1.")
+    if threats and any(argument.startswith("--threats") for argument in kept):
+        raise UserError("`--threats` and `--norm`, `--eps` say the same in two ways. Give one of them.")
     if threats:
         kept.append("--threats={" + ", ".join(f"{n}: [{', '.join(radii)}]" for n, radii in threats.items()) + "}")
     return kept

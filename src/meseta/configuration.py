@@ -4,6 +4,7 @@ A configuration names methods by class: `objective: {class_path: InputGradient, 
 `objective: InputGradient`. Only classes that meseta's own folders name can be given; nothing else is imported.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
@@ -73,16 +74,44 @@ def parse(
         UserError: an unknown option, key or name, or a value of the wrong type.
     """
     try:
-        built = made.instantiate(made.parse_args([_decimal(argument) for argument in arguments]))
+        built = made.instantiate(made.parse_args(_plain_values(arguments)))
     except jsonargparse.ArgumentError as error:
         raise _explain(str(error.message)) from None
+    except UnicodeDecodeError:
+        raise UserError("config: not a text file. Give a YAML file in UTF-8.") from None
     return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
 
 
-def _decimal(argument: str) -> str:
-    """Return an argument with a fraction in it, `8/255` or `--eps=8/255`, as a decimal number."""
-    option, equals, value = argument.rpartition("=")
-    return f"{option}{equals}{load_yaml(value)!r}" if _FRACTION.match(value) else argument
+def _plain_values(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with values written out: 8/255 as a decimal, the name of a method with all its defaults.
+
+    With its defaults, because a setting of the method that it replaces, such as `weight`, would be in other units.
+    """
+    result = []
+    option = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            result.append(f"{option}={_plain_value(option, value)}" if equals else argument)
+            option = "" if equals else option
+        else:
+            result.append(_plain_value(option, argument))
+            option = ""
+    return result
+
+
+def _plain_value(option: str, value: str) -> str:
+    key = option.removeprefix("--").split(".")[-1]
+    if _FRACTION.match(value) and key not in ("", "config", *_TEXT):
+        return repr(load_yaml(value))
+    kind = _kind(key)
+    if kind and value in methods(kind):
+        return json.dumps(plain(methods(kind)[value]()))
+    return value
+
+
+_TEXT = ("name", "out", "source", "start_from", "label_column", "device")
+"""Options that hold text, where 2024/10 is a folder and no number."""
 
 
 def read(config: type[Config], path: Path, overrides: Sequence[str] = ()) -> Config:
@@ -105,17 +134,19 @@ def _explain(message: str) -> UserError:
     unknown = re.search(r"(?:dot import path string: |class_path ')(?:[\w.]*\.)?(\w+)\W*$", text)
     key = re.findall(r'[Pp]arser key "([\w.]+)"', text)
     if unknown and key:
-        known = [name for kind in _kinds(key[-1]) for name in methods(kind)]
+        kind = _kind(key[-1])
+        known = [name for each in ([kind] if kind else KINDS) for name in methods(each)]
         if unknown[1] not in known:
             return unknown_name(key[-1], unknown[1], known)
-    return UserError(text)
+    if "Expected a <class 'tuple'>" in text:
+        text += " Write a list: [A, B]."
+    return UserError(text.replace("Unexpected config:", "config: not a mapping of options:"))
 
 
-def _kinds(key: str) -> list[str]:
-    """Return the kinds of method that a key takes: its own by name, and all of them where the name tells none."""
+def _kind(key: str) -> str | None:
+    """Return the kind of method that a key takes, by its name; None where the name tells none."""
     by_role = {"loss": "scalar fields", "field": "scalar fields", "solver": "eigensolvers"}
-    named = by_role.get(key) or next((kind for kind in KINDS if kind.rstrip("s") == key.rstrip("s")), None)
-    return [named] if named else list(KINDS)
+    return by_role.get(key) or next((kind for kind in KINDS if kind.rstrip("s") == key.rstrip("s")), None)
 
 
 def dump(config: Any) -> str:

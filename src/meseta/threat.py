@@ -1,7 +1,7 @@
 """The threat model: which perturbations an attacker may make, and the geometry of that set."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -34,8 +34,13 @@ class Threat:
         if self.norm not in _EXPONENT:
             raise UserError(f"`norm` must be one of {', '.join(_EXPONENT)}, got {self.norm!r}.")
         positive("eps", self.eps)
-        if self.bounds is not None and not -INFINITY < self.bounds[0] < self.bounds[1] < INFINITY:
+        object.__setattr__(self, "eps", float(self.eps))
+        if self.bounds is None:
+            return
+        pair = tuple(self.bounds) if isinstance(self.bounds, tuple | list) else ()
+        if len(pair) != 2 or not -INFINITY < pair[0] < pair[1] < INFINITY:
             raise UserError(f"`bounds` must be (low, high) with low < high, both finite, got {self.bounds}.")
+        object.__setattr__(self, "bounds", (float(pair[0]), float(pair[1])))
 
     @property
     def p(self) -> float:
@@ -62,14 +67,21 @@ class Threat:
     def contains(
         self, adversarial: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"], *, slack: float = 1e-4
     ) -> Bool[Tensor, "b"]:
-        """Return whether each example lies in ball and bounds, up to a rounding slack relative to eps; NaN does not."""
-        inside = self.distance(adversarial, x) <= self.eps * (1 + slack)
+        """Return whether each example lies in ball and bounds; NaN does not.
+
+        Up to rounding: `slack` relative to eps, and a unit in the last place of x for every entry that the norm sums.
+        """
+        d = x[0].numel()
+        summed = {"Linf": 1.0, "L2": d**0.5, "L1": float(d)}[self.norm]
+        rounding = torch.finfo(x.dtype).eps * x.detach().flatten(1).abs().amax(1) * summed
+        inside = self.distance(adversarial, x) <= self.eps * (1 + slack) + rounding
         if self.bounds is not None:
             low, high = self.bounds
             margin = self.eps * slack
             flat = adversarial.flatten(1)
             inside = inside & (flat >= low - margin).all(1) & (flat <= high + margin).all(1)
-        return inside & adversarial.flatten(1).isfinite().all(1)
+        inside = inside & adversarial.flatten(1).isfinite().all(1)
+        return cast(Tensor, inside)
 
     def project(self, points: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
         """Return the nearest points (L2) of ball and bounds together; x must lie in the bounds.
@@ -88,8 +100,10 @@ class Threat:
             move = _project_l1(move, low, high, self.eps)
         return self._clip(x + move)
 
-    def steepest(self, gradient: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
-        """Return the step s of unit norm that raises f most to first order; 0 where the gradient is 0.
+    def steepest(
+        self, gradient: Float[Tensor, "b *input"], points: Float[Tensor, "b *input"]
+    ) -> Float[Tensor, "b *input"]:
+        """Return the step s of unit norm from `points` that raises f most to first order; 0 where the gradient is 0.
 
         Linf: sign(g). L2: g / ||g||_2. L1: the signed unit vector of the largest |g_i|, among the coordinates that
         still have room within the bounds in that direction.
@@ -98,7 +112,7 @@ class Threat:
             return gradient.sign()
         if self.norm == "L2":
             return normalized(gradient)
-        low, high = self._room(x)
+        low, high = self._room(points)
         usable = torch.where(gradient > 0, high > 0, low < 0)
         flat = torch.where(usable, gradient, 0).flatten(1)
         index = flat.abs().argmax(1, keepdim=True)
@@ -139,7 +153,7 @@ def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
     square = move.flatten(1) ** 2
     room = torch.where(move > 0, high, low)
     t = eps / norm(move).clamp_min(eps)
-    for _ in range(8):
+    for _ in range(30):
         clipped = (per_example(t, move) * move).abs() >= room.abs()
         spent = torch.where(clipped, room**2, 0).flatten(1).sum(1)
         free = torch.where(clipped.flatten(1), 0, square).sum(1)
@@ -152,20 +166,22 @@ def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
     return (per_example(t, move) * move).clamp(low, high)
 
 
-def _project_l1(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+def _project_l1(single: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    move = single.double()  # a threshold close to a large entry would cancel in float32
+
     def shrunk(threshold: Tensor) -> Tensor:
         soft = move.sign() * (move.abs() - per_example(threshold, move)).clamp_min(0)
         return soft.clamp(low, high)
 
     outside = norm(move.clamp(low, high), 1) > eps
     if not outside.any():
-        return move.clamp(low, high)
+        return single.clamp(low, high)
     below, above = torch.zeros_like(outside, dtype=move.dtype), move.detach().flatten(1).abs().amax(1)
     for _ in range(40):  # the norm falls as the threshold rises; `above` stays feasible
         middle = (below + above) / 2
         too_long = norm(shrunk(middle), 1) > eps
         below, above = torch.where(too_long, middle, below), torch.where(too_long, above, middle)
-    return shrunk(torch.where(outside, above, 0))
+    return shrunk(torch.where(outside, above, 0)).to(single.dtype)
 
 
 def _rand(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -6,17 +6,17 @@ from pathlib import Path
 from shutil import rmtree
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from meseta.attacks import Attack
-from meseta.checks import at_least
-from meseta.configuration import dump, read
+from meseta.checks import usable_device, whole
+from meseta.configuration import dump, load_yaml, plain, read
 from meseta.data import ImageData, batches
 from meseta.errors import UserError
 from meseta.evaluation.record import Record, read_record, write_record
 from meseta.evaluation.robustness import default_attacks, evaluate
 from meseta.evaluation.statistics import measure
+from meseta.files import write_text
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.objectives import Objective
@@ -30,8 +30,8 @@ Progress = Callable[[int], None]
 def check_counts(n: int | None, batch_size: int) -> None:
     """Raise unless n is None or positive, and the batch size positive."""
     if n is not None:
-        at_least("n", n, 1)
-    at_least("batch_size", batch_size, 1)
+        whole("n", n, 1)
+    whole("batch_size", batch_size, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,11 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
-        self.all_threats()
+        whole("seed", self.seed, 0)
+        if self.attacks is not None and len(self.attacks) == 0:
+            raise UserError("`attacks` must hold at least one attack. Leave it out for FGSM and PGD-40 on both losses.")
+        if not self.all_threats():
+            raise UserError("`threats` must hold at least one radius, such as {Linf: [8/255]}.")
 
     def all_threats(self) -> list[Threat]:
         """Return one threat per norm and radius."""
@@ -81,6 +85,8 @@ class MeasureConfig:
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
+        if not self.measures:
+            raise UserError("`measures` must hold at least one measure, such as [SpectralCurvature].")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +112,8 @@ class Comparison:
     def __post_init__(self) -> None:
         if not self.objectives:
             raise UserError("`objectives` must name at least one objective, such as {erm: Erm}.")
+        if "figures" in self.objectives:
+            raise UserError("`objectives`: a run cannot be named figures, which is the folder of the report's figures.")
         replace(self.run, name=self.name)  # names are checked where runs check theirs
 
     @property
@@ -144,9 +152,10 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
     """
     if not folder.is_dir():
         raise UserError(f"run: {folder} does not exist. Give the folder of a run, such as runs/demo/erm.")
+    target = usable_device(device)
     record = read_record(folder)
     config = read(RunConfig, folder / "config.yaml")
-    model = Network.from_pretrained(folder, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = Network.from_pretrained(folder, target)
     data = config.data.load()
     if (model.input_shape, model.classes) != (data.input_shape, data.num_classes):
         raise UserError(
@@ -182,16 +191,17 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
         )
         for chosen in config.measures
     ]
-    replaced = {(section.name, section.split) for section in sections}
-    kept = [m for m in read_record(run.folder).measures if (m.name, m.split) not in replaced]
+    replaced = {(section.measure, section.split) for section in sections}
+    kept = [m for m in read_record(run.folder).measures if (m.measure, m.split) not in replaced]
     return _update(run.folder, measures=kept + sections)
 
 
 def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
     """Train, evaluate and measure every run of a comparison; what an earlier call finished is kept.
 
-    A finished run with the same configuration is not trained again, and one that was evaluated and measured is left
-    alone, so that an interrupted comparison goes on where it stopped. An unfinished run is trained from the start.
+    A finished run with the same configuration is not trained again, and one that was evaluated and measured with the
+    same settings is left alone, so that an interrupted comparison goes on where it stopped. An unfinished run is
+    trained again from the start.
 
     Raises:
         UserError: a run of that name exists with another configuration; nothing is changed then.
@@ -199,6 +209,7 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
     runs = config.runs()
     for run in runs:
         _check_same(Path(run.out) / run.run_name, run)
+    _forget_other_settings(config, runs)
     records = []
     for run in runs:
         folder = Path(run.out) / run.run_name
@@ -225,6 +236,20 @@ def _check_same(folder: Path, run: RunConfig) -> None:
             f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
             "or remove it first."
         )
+
+
+def _forget_other_settings(config: Comparison, runs: list[RunConfig]) -> None:
+    """Drop what earlier calls evaluated or measured with other settings, then note the present ones."""
+    note = config.folder / "comparison.yaml"
+    old = load_yaml(note.read_text(encoding="utf-8")) if note.exists() else {}
+    now = plain(config)
+    finished = [folder for run in runs if ((folder := config.folder / run.run_name) / "record.json").exists()]
+    for folder in finished:
+        if old.get("evaluate") != now["evaluate"]:
+            _update(folder, evaluation=None)
+        if old.get("measure") != now["measure"]:
+            _update(folder, measures=[])
+    write_text(note, dump(config))
 
 
 def _update(folder: Path, **sections: object) -> Record:

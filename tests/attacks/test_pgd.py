@@ -92,13 +92,43 @@ def test_margin_attack_works_where_cross_entropy_is_saturated():
     assert broken[Decision()] > broken[CrossEntropy()] + 0.2
 
 
+def test_l1_spends_its_whole_radius_on_the_best_coordinates():
+    """Greedy optimum on a linear model: the largest weights first, each moved to its bound."""
+    weight = torch.linspace(1, 2, 20, dtype=torch.float64)
+
+    def model(x):
+        return torch.stack([-(x @ weight), x @ weight], 1)
+
+    x, y = torch.full((1, 20), 0.5, dtype=torch.float64), torch.tensor([0])
+    adversarial = PGD(threat=Threat("L1", 3.0), steps=40, random_start=False, drop_broken=False)(model, x, y)
+    gain = ((adversarial - x) @ weight).item()
+    optimum = 0.5 * weight.sort(descending=True).values[:6].sum().item()
+    assert gain == pytest.approx(optimum, rel=0.01)
+
+
+def test_l2_moves_where_the_gradient_is_subnormal():
+    def model(x):
+        return x @ torch.tensor([[100.0, -100.0], [0.0, 0.0]])
+
+    x, y = torch.tensor([[0.5, 0.5]]), torch.tensor([0])
+    adversarial = PGD(threat=Threat("L2", 0.6, None), random_start=False)(model, x, y)
+    assert misclassified(model(adversarial), y).all()
+
+
+def test_restarts_work_where_the_model_answers_in_another_precision():
+    model, x, y = trained()
+    PGD(steps=2, restarts=3)(lambda inputs: model(inputs).double(), x[:20], y[:20])
+
+
 def test_labels_of_every_integer_type_are_understood():
     model, x, y = trained()
     for dtype in (torch.int32, torch.uint8):
         PGD(steps=2)(model, x[:4], y[:4].to(dtype))
 
 
-@pytest.mark.parametrize("bad", [{"steps": 0}, {"alpha": 0.0}, {"alpha": float("nan")}, {"restarts": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"steps": 0}, {"steps": 2.5}, {"alpha": 0.0}, {"alpha": float("nan")}, {"restarts": 0}]
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(UserError, match=f"`{next(iter(bad))}`"):
         PGD(**bad)

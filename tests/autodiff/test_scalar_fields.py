@@ -50,6 +50,14 @@ def test_cross_entropy_keeps_its_precision_where_float32_saturates(margin):
         torch.testing.assert_close(single, double, rtol=1e-4, atol=0)
 
 
+def test_rivals_that_are_ruled_out_leave_a_zero_gradient():
+    z = torch.tensor([[0.0, -torch.inf]], requires_grad=True)
+    loss = CrossEntropy().of_logits(z, torch.tensor([0]))
+    (g,) = torch.autograd.grad(loss.sum(), z)
+    assert loss.item() == 0
+    assert g.tolist() == [[0, 0]]
+
+
 def test_bound_margin_keeps_the_rival_of_its_base_point(smooth_batch):
     b = smooth_batch
     f = Margin().bind(b.model, b.x, b.y)

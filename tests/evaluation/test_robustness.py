@@ -113,6 +113,28 @@ def test_nan_logits_are_misclassified_never_robust():
     assert result.robust[0].worst_case <= 3 / 5
 
 
+def test_rounding_of_an_honest_attack_is_no_violation():
+    torch.manual_seed(0)
+    model = nn.Linear(50, 3)
+    x = 0.9 + 0.1 * torch.rand(100, 50)
+    for norm in ("Linf", "L2", "L1"):
+        result = evaluate(model, x, model(x).argmax(1), threat=Threat(norm, 1e-4), attacks=PGD(steps=3))
+        assert result.robust[0].attacks[0].violations == 0
+
+
+def test_the_inputs_of_a_model_that_works_in_place_stay_as_they_were():
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(inplace=True))
+    x = torch.tensor([[0.3], [0.7]])
+
+    def shifted(inputs):
+        inputs -= 0.1
+        return model(inputs)
+
+    before = x.clone()
+    evaluate(shifted, x, torch.tensor([0, 1]), attacks=[FGSM(), PGD(steps=2)])
+    assert torch.equal(x, before)
+
+
 def test_runs_in_eval_mode_and_restores_it():
     model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.Linear(8, 2)).train()
     x, y = torch.rand(20, 4), torch.randint(2, (20,))
@@ -134,6 +156,9 @@ def test_runs_in_eval_mode_and_restores_it():
         ({"x": X, "y": Y, "batch_size": 0}, "`batch_size`"),
         ({"x": X, "y": Y, "attacks": []}, "at least one entry"),
         ({"x": X, "y": Y, "threat": [Threat(), Threat()]}, "given twice"),
+        ({"x": X, "y": Y, "threat": [Threat(), Threat(eps=0.1, bounds=None)]}, "share their bounds"),
+        ({"x": X, "y": Y, "threat": "Linf"}, "must hold Threat"),
+        ({"x": X, "y": Y, "attacks": [PGD]}, "must hold Threat and Attack objects"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from meseta.autodiff import CrossEntropy, Decision, Logit, Margin, dense_hessian
+from meseta.autodiff import CrossEntropy, Decision, FiniteDifferenceHessian, Logit, Margin, dense_hessian
 from meseta.errors import UserError
 from meseta.geometry import GradientNorm, SpectralCurvature
 from meseta.linalg import Lanczos, PowerIteration
@@ -59,6 +59,50 @@ def test_at_a_radius_a_quadratic_field_shows_its_exact_curvature():
     for radius in (None, 0.3):
         measured = SpectralCurvature(field=Margin(rival=1), radius=radius)(Quadratic(), x, y)
         torch.testing.assert_close(measured.value, torch.full((3,), -4.0, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("radius", [0.05, 0.5])
+def test_at_a_radius_value_and_residual_are_those_of_the_direction_found(smooth_batch, radius):
+    """|value| <= max_v |D_h(v)|, and no example is called converged whose direction is no near-eigenvector."""
+    b = smooth_batch
+    f = CrossEntropy().bind(b.model, b.x, b.y)
+    measured = SpectralCurvature(radius=radius)(b.model, b.x, b.y)
+    exact = SpectralCurvature()(b.model, b.x, b.y)
+    difference = FiniteDifferenceHessian(f, b.x, radius, central=True)
+    v = torch.randn_like(b.x)
+    torch.testing.assert_close(difference(-v), -difference(v))
+    assert (measured.residual[measured.converged] <= 0.1 * measured.value[measured.converged].abs()).all()
+    if radius == 0.05:
+        torch.testing.assert_close(measured.value, exact.value, rtol=0.02, atol=1e-9)
+
+
+def test_a_very_confident_example_does_not_spoil_its_batch():
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(20, 30), nn.SiLU(), nn.Linear(30, 3))
+    x = torch.rand(6, 20)
+    y = inner(x).argmax(1)
+    margins = Decision().of_logits(inner(x), y).detach()
+    scale = torch.tensor([1.0, 98.0, 90.0, 102.0, 5.0, 1.0]) / torch.tensor([1.0, *margins[1:4].tolist(), 1.0, 1.0])
+
+    def model(inputs):
+        return inner(inputs) * scale[:, None]
+
+    measured = SpectralCurvature()(model, x, y)
+    assert measured.value.isfinite().all()
+    torch.testing.assert_close(
+        measured.value[[0, 5]], SpectralCurvature()(inner, x, y).value[[0, 5]], rtol=1e-2, atol=0
+    )
+
+
+def test_attention_has_a_curvature():
+    torch.manual_seed(0)
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.Sequential(encoder, nn.Flatten(), nn.Linear(24, 3)).double()
+    x, y = torch.rand(2, 3, 8, dtype=torch.float64), torch.tensor([0, 1])
+    measured = SpectralCurvature(solver=Lanczos(tol=1e-6))(model, x, y)
+    model.eval()
+    truth = torch.linalg.eigvalsh(dense_hessian(CrossEntropy().bind(model, x, y), x)).abs().amax(1)
+    torch.testing.assert_close(measured.value.abs(), truth, rtol=1e-4, atol=0)
 
 
 def test_confident_examples_keep_their_curvature_in_float32():

@@ -87,6 +87,25 @@ def test_zero_start_is_replaced_and_zero_matrix_has_converged():
     assert zero.converged.all()
 
 
+def test_convergence_is_relative_to_the_eigenvalue_asked_for():
+    """A small negative eigenvalue below a large positive one: never called converged while it is wrong."""
+    diagonal = torch.cat([torch.tensor([100.0, -0.2, -0.1]), torch.linspace(0, 5, 97)]).double()[None]
+    start = torch.ones(1, 100, dtype=torch.float64)
+    for steps in (3, 5, 8, 15, 40):
+        pair = Lanczos(steps=steps, which="smallest")(lambda v: diagonal * v, start)
+        assert not pair.converged or abs(pair.value + 0.2) < 0.02 * 0.2
+    assert pair.converged
+
+
+def test_a_start_near_a_lower_eigenvector_is_not_enough():
+    g = torch.Generator().manual_seed(0)
+    diagonal = torch.cat([torch.tensor([1.0, 0.6]), 0.1 * torch.randn(198, generator=g)]).double()[None]
+    start = 0.003 * torch.randn(1, 200, generator=g, dtype=torch.float64) / 200**0.5
+    start[0, :2] += torch.tensor([0.01, 1.0])
+    pair = Lanczos()(lambda v: diagonal * v, start)
+    torch.testing.assert_close(pair.value, torch.ones(1, dtype=torch.float64), rtol=1e-2, atol=0)
+
+
 def test_one_nonfinite_example_is_reported_and_spoils_nobody():
     matrix, eigenvalues = symmetric(3, 6)
     matrix[1] = torch.nan

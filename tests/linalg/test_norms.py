@@ -46,6 +46,16 @@ def test_hoelder(seed, p):
     assert ((u * v).sum(1).abs() <= norm(u, p) * norm(v, dual_exponent(p)) * (1 + 1e-12)).all()
 
 
+def test_subnormal_vectors_are_normalised():
+    v = torch.tensor([[1e-40, 0.0], [1e-39, 2e-39], [0.0, 0.0]])
+    torch.testing.assert_close(norm(normalized(v)), torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_nan_and_infinity_stay():
+    assert norm(torch.tensor([[1.0, torch.nan]])).isnan().all()
+    assert norm(torch.tensor([[1.0, -torch.inf]])).isinf().all()
+
+
 def test_refuses_a_p_below_one():
     with pytest.raises(UserError, match="`p`"):
         norm(torch.ones(1, 1), 0.5)

@@ -86,6 +86,33 @@ def test_leaves_mode_inputs_gradients_and_global_randomness_alone(objective):
 
 
 @every_objective
+def test_works_in_inference_mode_data_and_with_models_that_work_in_place(objective):
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+    with torch.inference_mode():
+        x, y = torch.rand(6, 4), torch.arange(6) % 3
+    before = x.clone()
+    objective()(model, x, y, generator=seeded()).total.backward()
+    assert torch.equal(x, before)
+    assert model[1].weight.grad.isfinite().all()
+
+
+@every_objective
+def test_takes_attention(objective):
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.project, self.head = nn.Linear(4, 12), nn.Linear(12, 3)
+
+        def forward(self, x):
+            q, k, v = self.project(x).chunk(3, -1)
+            return self.head(nn.functional.scaled_dot_product_attention(q, k, v).flatten(1))
+
+    model = Attention()
+    objective()(model, torch.rand(5, 3, 4), torch.arange(5) % 3, generator=seeded()).total.backward()
+    assert model.project.weight.grad.isfinite().all()
+
+
+@every_objective
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_same_seed_same_value(objective, dtype):
     model = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 3)).to(dtype)

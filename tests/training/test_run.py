@@ -1,4 +1,6 @@
 import csv
+import os
+import random
 
 import pytest
 import torch
@@ -109,8 +111,18 @@ class Explodes(Objective):
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_no_record(tmp_path):
     with pytest.raises(UserError, match=r"not finite at step 0 .*boom"):
         train(config(tmp_path, objective=Explodes()))
-    assert not (tmp_path / "run" / "record.json").exists()
-    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run").exists()  # the corrected command starts on clean ground
+
+
+def test_global_random_state_and_environment_stay(tmp_path):
+    before = random.getstate(), dict(os.environ)
+    train(config(tmp_path, epochs=1))
+    assert (random.getstate(), dict(os.environ)) == before
+
+
+def test_batchnorm_survives_a_last_batch_of_one(tmp_path):
+    small = DataConfig(train_limit=129, test_limit=10)
+    assert train(config(tmp_path, model=Mlp(norm="batch"), data=small, epochs=1)).exists()
 
 
 @pytest.mark.parametrize(

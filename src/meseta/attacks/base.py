@@ -64,7 +64,7 @@ def loss_and_gradient(model: Model, field: ScalarField, points: Tensor, y: Tenso
     backward to the input; an example whose gradient is not finite gets zeros, so that it stays where it is.
     """
     point = leaf(points)
-    logits = check_logits(model(point), points, y)
+    logits = check_logits(model(point.clone()), points, y)  # a model may work in place
     sign = 1 if field.rises_under_attack else -1
     loss = sign * field.of_logits(logits, y)
     gradient = gradient_of(loss, point)

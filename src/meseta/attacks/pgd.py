@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meseta.attacks.base import Attack, loss_and_gradient, misclassified
 from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
-from meseta.checks import at_least, positive
+from meseta.checks import positive, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,8 @@ class PGD(Attack):
     drop_broken: bool = True
 
     def __post_init__(self) -> None:
-        at_least("steps", self.steps, 1)
-        at_least("restarts", self.restarts, 1)
+        whole("steps", self.steps, 1)
+        whole("restarts", self.restarts, 1)
         if self.alpha is not None:
             positive("alpha", self.alpha)
 
@@ -62,7 +62,7 @@ class PGD(Attack):
             broken, loss = self._outcome(model, points, y[standing])
             better = broken | (loss > highest[standing])
             best[standing[better]] = points[better]
-            highest[standing[better]] = loss[better]
+            highest[standing[better]] = loss[better].to(x.dtype)
             standing = standing[~broken]
             if len(standing) == 0:
                 break
@@ -81,7 +81,7 @@ class PGD(Attack):
                 active, points, gradient, x, y = (t[keep] for t in (active, points, gradient, x, y))
                 if len(active) == 0:
                     return result
-            points = self.threat.project(points + alpha * self.threat.steepest(gradient, x), x)
+            points = self.threat.project(points + alpha * self.threat.steepest(gradient, points), x)
         result[active] = points
         return result
 

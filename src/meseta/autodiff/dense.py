@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import leaf, value_and_gradient
+from meseta.autodiff.gradient import derivatives_of_derivatives, leaf, value_and_gradient
 from meseta.autodiff.scalar_fields import BoundField, Model
 from meseta.shapes import Float
 
 
 def dense_hessian(f: BoundField, x: Float[Tensor, "b *input"]) -> Float[Tensor, "b d d"]:
     """Return the full Hessian of f at each example, (B, d, d) with the input flattened; d backwards."""
-    with torch.enable_grad():
+    with derivatives_of_derivatives():
         point = leaf(x)
-        (gradient,) = torch.autograd.grad(f(point).sum(), point, create_graph=True, materialize_grads=True)
+        (gradient,) = torch.autograd.grad(f(point.clone()).sum(), point, create_graph=True, materialize_grads=True)
         columns = gradient.flatten(1).unbind(1)
         rows = [_row(column, point) for column in columns]
     return torch.stack(rows, 1)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import leaf
+from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
 from meseta.autodiff.scalar_fields import Model
 from meseta.shapes import Float
 
@@ -24,9 +24,9 @@ class GaussNewton:
     """
 
     def __init__(self, model: Model, x: Float[Tensor, "b *input"]) -> None:
-        with torch.enable_grad():
+        with derivatives_of_derivatives():
             self._point = leaf(x)
-            self._logits = model(self._point)
+            self._logits = model(self._point.clone())
             # V^T v by two reverse passes: u -> V u is linear, so its own vector-Jacobian product is V^T v.
             self._cotangent = torch.zeros_like(self._logits, requires_grad=True)
             (self._pullback,) = torch.autograd.grad(

@@ -1,7 +1,11 @@
 """The per-example gradient of a scalar field at a batch of inputs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meseta.autodiff.scalar_fields import BoundField
 from meseta.errors import UserError
@@ -12,6 +16,16 @@ def leaf(x: Tensor) -> Tensor:
     """Return the values of x as a fresh leaf, so that no gradient ever reaches the caller's tensor."""
     with torch.inference_mode(False):
         return x.clone().detach().requires_grad_()
+
+
+@contextmanager
+def derivatives_of_derivatives() -> Iterator[None]:
+    """Build graphs that can be differentiated twice, whatever the caller's grad or inference mode.
+
+    Attention runs on the math backend, the only one whose backward has a derivative.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def value_and_gradient(
@@ -32,9 +46,9 @@ def value_and_gradient(
     Raises:
         UserError: f does not depend on x in a way that autograd can follow.
     """
-    with torch.enable_grad():
+    with derivatives_of_derivatives():
         point = leaf(x)
-        value = f(point)
+        value = f(point.clone())  # a model may work in place, which a leaf forbids
         gradient = gradient_of(value, point, create_graph=create_graph)
     return (value if create_graph else value.detach()), gradient
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import gradient_of, leaf, value_and_gradient
+from meseta.autodiff.gradient import derivatives_of_derivatives, gradient_of, leaf, value_and_gradient
 from meseta.autodiff.scalar_fields import BoundField
 from meseta.checks import positive
 from meseta.errors import UserError
@@ -26,9 +26,9 @@ class Hessian:
     """
 
     def __init__(self, f: BoundField, x: Float[Tensor, "b *input"]) -> None:
-        with torch.enable_grad():
+        with derivatives_of_derivatives():
             self._point = leaf(x)
-            self.value = f(self._point)
+            self.value = f(self._point.clone())
             self.gradient = gradient_of(self.value, self._point, create_graph=True)
 
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
@@ -44,6 +44,8 @@ class Hessian:
 class FiniteDifferenceHessian:
     """The Hessian seen at radius h: Hv is taken as (grad f(x + h v/|v|) - grad f(x)) |v| / h.
 
+    Or, with `central`, as (grad f(x + h v/|v|) - grad f(x - h v/|v|)) |v| / 2h, which is odd in v as a linear map is.
+
     With h -> 0 this tends to the exact product; a larger h sees the curvature at the scale of an attack, also where
     the pointwise Hessian vanishes (piecewise-linear networks).
 
@@ -51,19 +53,20 @@ class FiniteDifferenceHessian:
         f: field (B, *input) -> (B,).
         x: inputs (B, *input).
         radius: h, L2, in units of x.
+        central: difference across x, not from x.
 
     Cost:
-        One forward and backward at x, then one of each per product.
+        One forward and backward at x, then one of each per product, two with `central`.
 
     Raises:
-        UserError: in a product, where h |v/|v||_inf is below the resolution of x in its dtype: the shifted point
-            would round back to x and the difference be noise (float32 at x = 1, d = 3072: h = 1e-6 is noise,
-            h = 1e-3 is right to 2 %).
+        UserError: in a product, where h |v/|v||_inf is below 100 times the resolution of x in its dtype: the shifted
+            point would be rounded and the difference be noise (float32 at x = 1, d = 3072: h = 1e-6 is noise, h = 1e-3
+            is right to 2 %).
     """
 
-    def __init__(self, f: BoundField, x: Float[Tensor, "b *input"], radius: float) -> None:
+    def __init__(self, f: BoundField, x: Float[Tensor, "b *input"], radius: float, *, central: bool = False) -> None:
         positive("radius", radius)
-        self._f, self._x, self._radius = f, x.detach(), radius
+        self._f, self._x, self._radius, self._central = f, x.detach(), radius, central
         self.value, self.gradient = value_and_gradient(f, x, create_graph=True)
 
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
@@ -72,19 +75,23 @@ class FiniteDifferenceHessian:
         shift = per_example(torch.where(length > 0, self._radius / length, 0), v) * v.detach()
         check_resolution(self._x, shift)
         _, shifted = value_and_gradient(self._f, self._x + shift, create_graph=create_graph)
-        base = self.gradient if create_graph else self.gradient.detach()
-        return per_example(length / self._radius, v) * (shifted - base)
+        if self._central:
+            _, base = value_and_gradient(self._f, self._x - shift, create_graph=create_graph)
+        else:
+            base = self.gradient if create_graph else self.gradient.detach()
+        step = 2 * self._radius if self._central else self._radius
+        return per_example(length / step, v) * (shifted - base)
 
 
 def check_resolution(x: Float[Tensor, "b *input"], shift: Float[Tensor, "b *input"]) -> None:
-    """Raise where the largest entry of a nonzero shift is below the spacing of floating-point numbers at x."""
-    resolution = torch.finfo(x.dtype).eps * x.detach().flatten(1).abs().amax(1)
+    """Raise where the largest entry of a nonzero shift is below 100 spacings of floating-point numbers at x."""
+    resolution = 100 * torch.finfo(x.dtype).eps * x.detach().flatten(1).abs().amax(1)
     largest = shift.detach().flatten(1).abs().amax(1)
     lost = (largest > 0) & (largest < resolution)
     if lost.any():
         worst = int(torch.where(lost, resolution / largest, 0).argmax())
         raise UserError(
-            f"`radius`: the finite difference moves no pixel by more than {largest[worst].item():.2g}, below the "
-            f"resolution {resolution[worst].item():.2g} of {x.dtype} inputs, so it would measure rounding noise. "
+            f"`radius`: the finite difference moves no pixel by more than {largest[worst].item():.2g}, below "
+            f"{resolution[worst].item():.2g}, 100 times the resolution of {x.dtype} inputs: it would measure rounding. "
             "Use a larger radius (1e-3 or more), float64, or the exact product (radius None)."
         )

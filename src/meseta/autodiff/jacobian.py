@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import leaf
+from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
 from meseta.autodiff.scalar_fields import Model
 from meseta.errors import UserError
 from meseta.shapes import Float
@@ -22,9 +22,9 @@ def logits_and_jacobian(
         x: inputs (B, *input), a constant point.
         create_graph: keep both differentiable with respect to the parameters.
     """
-    with torch.enable_grad():
+    with derivatives_of_derivatives():
         point = leaf(x)
-        logits = model(point)
+        logits = model(point.clone())
         if not logits.requires_grad:
             raise UserError("the model's output is cut off from its input, so it has no Jacobian.")
         rows = [

@@ -62,7 +62,8 @@ class CrossEntropy(ScalarField):
         """Return -log softmax(logits)_y."""
         if logits.dtype in (torch.bfloat16, torch.float16):
             logits = logits.float()
-        others = logits.scatter(1, y[:, None], -torch.inf).logsumexp(1)
+        lowest = torch.finfo(logits.dtype).min  # not -inf: a logsumexp of nothing but -inf has no derivative
+        others = logits.scatter(1, y[:, None], lowest).clamp_min(lowest).logsumexp(1)
         s = others - logits.gather(1, y[:, None]).squeeze(1)
         # Each branch is the one whose derivatives are small and exact on its side of 0.
         return torch.where(s > 0, s + F.softplus(-s), F.softplus(s))
@@ -94,7 +95,7 @@ class Margin(ScalarField):
     def bind(self, model: Model, x: Tensor, y: Tensor) -> BoundField:
         """Return the margin to the rivals found at x."""
         with torch.no_grad():
-            rivals = self._rivals(check_logits(model(x), x, y), y)
+            rivals = self._rivals(check_logits(model(x.clone()), x, y), y)
         return lambda inputs: margin_to(model(inputs), y, rivals)
 
     def _rivals(self, logits: Tensor, y: Tensor) -> Tensor:

@@ -27,9 +27,20 @@ def batches(split: Split, batch_size: int) -> Iterator[Batch]:
 def loader(
     split: Split, batch_size: int, *, shuffle: bool = False, generator: torch.Generator | None = None
 ) -> DataLoader[Batch]:
-    """Return a torch DataLoader of (x, y) batches; `generator` decides the order where it is shuffled."""
+    """Return a torch DataLoader of (x, y) batches; `generator` decides the order where it is shuffled.
+
+    A shuffled loader leaves out a last batch of one example, from which BatchNorm can take no statistics.
+    """
     check_batch_size(batch_size)
-    return DataLoader(split, batch_size, shuffle=shuffle, generator=generator, collate_fn=collate)  # type: ignore[arg-type]
+    single = shuffle and len(split) > 1 and len(split) % batch_size == 1
+    return DataLoader(
+        split,  # type: ignore[arg-type]
+        batch_size,
+        shuffle=shuffle,
+        generator=generator,
+        collate_fn=collate,  # type: ignore[arg-type]
+        drop_last=single,
+    )
 
 
 def check_batch_size(batch_size: int) -> None:

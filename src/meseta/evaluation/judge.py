@@ -44,4 +44,4 @@ def judge_attack(model: Model, x: Tensor, y: Tensor, returned: Tensor, threat: T
 def predict(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """Return the checked logits of x in eval mode."""
     with eval_mode(model):
-        return check_logits(model(x), x, y)
+        return check_logits(model(x.clone()), x, y)  # a model may work in place

@@ -32,7 +32,7 @@ def evaluate(
     y: Tensor | None = None,
     *,
     threat: Threat | Sequence[Threat] = Threat(),
-    attacks: Sequence[Attack] | None = None,
+    attacks: Attack | Sequence[Attack] | None = None,
     batch_size: int = 256,
     seed: int = 0,
     split: str = "given",
@@ -63,12 +63,19 @@ def evaluate(
     Raises:
         UserError: inputs outside a threat's bounds or not finite, wrong shapes or labels, no data, no attack.
     """
-    threats = [threat] if isinstance(threat, Threat) else sorted(threat, key=lambda t: (t.norm, t.eps))
-    suite = default_attacks() if attacks is None else tuple(attacks)
+    threats = [threat] if isinstance(threat, Threat) else list(threat)
+    suite = default_attacks() if attacks is None else (attacks,) if isinstance(attacks, Attack) else tuple(attacks)
     if not threats or not suite:
         raise UserError("`threat` and `attacks` must each hold at least one entry.")
+    if not all(isinstance(t, Threat) for t in threats) or not all(isinstance(a, Attack) for a in suite):
+        raise UserError("`threat` and `attacks` must hold Threat and Attack objects, such as Threat('Linf', 8 / 255).")
+    if len({t.bounds for t in threats}) > 1:
+        raise UserError(
+            "`threat`: all threats must share their bounds, since inputs have one range. Evaluate them apart."
+        )
     if len({(t.norm, t.eps) for t in threats}) < len(threats):
         raise UserError("`threat`: the same norm and eps is given twice. Give each once.")
+    threats.sort(key=lambda t: (t.norm, t.eps))
     tallies = {t: [_Tally() for _ in suite] for t in threats}
     worst = dict.fromkeys(threats, 0)
     n = correct = nonfinite = 0

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import value_and_gradient
 from meseta.autodiff.scalar_fields import Model
-from meseta.errors import UserError
+from meseta.checks import exponent
 from meseta.geometry.base import Measure, Measurement
 from meseta.linalg.norms import norm
 
@@ -28,8 +28,7 @@ class GradientNorm(Measure):
     q: float = 2
 
     def __post_init__(self) -> None:
-        if not self.q >= 1:
-            raise UserError(f"`q` must be in [1, inf], got {self.q}.")
+        exponent("q", self.q)
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
         """Return ||grad f(x)||_q per example."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.checks import at_least, positive
+from meseta.checks import positive, whole
 from meseta.errors import UserError
 from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec, Which
 from meseta.linalg.norms import norm, normalized
@@ -22,12 +22,12 @@ class Lanczos(Eigensolver):
 
     Where the Krylov space of an example is exhausted (its start lies in an invariant subspace, or is zero), that
     example goes on from a fresh random direction orthogonal to its basis; its neighbours are not touched. As with every
-    Krylov method, a small residual proves that an eigenvalue is near, not that no larger one hides in directions
+    Krylov method, a small residual proves that an eigenvalue is near, not that no larger one hides in directions nearly
     orthogonal to the start.
 
     Args:
         steps: most products, at least 1; capped at the dimension, where the answer is exact.
-        tol: an example has converged when its residual is at most `tol` times its largest |theta|.
+        tol: an example has converged when its residual is at most `tol` |theta|.
         which: `largest_magnitude`, `largest` or `smallest` (most negative).
         seed: of the fresh directions.
 
@@ -40,7 +40,7 @@ class Lanczos(Eigensolver):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         positive("tol", self.tol)
         if self.which not in ("largest_magnitude", "largest", "smallest"):
             raise UserError(f"`which` must be largest_magnitude, largest or smallest, got {self.which!r}.")
@@ -56,7 +56,8 @@ class Lanczos(Eigensolver):
             value = theta.gather(1, index).squeeze(1)
             weights = ritz.gather(2, index[:, None].expand(-1, space.size, -1)).squeeze(2)
             residual = space.beta * weights[:, -1].abs()
-            converged = space.settled & (residual <= self.tol * theta.abs().amax(1))
+            rounding = 10 * torch.finfo(start.dtype).eps * theta.abs().amax(1)
+            converged = space.settled & (residual <= self.tol * value.abs() + rounding)
             if space.complete or bool(converged.all()):
                 break
         return Eigenpair(
@@ -79,7 +80,7 @@ class _KrylovSpace:
     Attributes:
         size: basis vectors so far. beta: (B,) norm of the next one before normalisation, 0 where exhausted.
         finite: (B,) whether every product was finite. settled: (B,) whether the current direction had a chance to
-        show a larger eigenvalue: two steps since the start or the last fresh direction, or nothing left to find.
+        show a larger eigenvalue: three steps since the start or the last fresh direction, or nothing left to find.
     """
 
     def __init__(self, matvec: Matvec, start: Tensor, most: int, seed: int) -> None:
@@ -121,7 +122,7 @@ class _KrylovSpace:
         self._diagonal.append(alpha.double())
         self._off_diagonal.append(self.beta)
         self._age += 1
-        self.settled = (self._age >= 2) | exhausted & (self.size > 1) | (self.size == w.shape[1])
+        self.settled = (self._age >= 3) | exhausted & (self.size > 1) | (self.size == w.shape[1])
         self._next = normalized(w)
         if not self.complete:
             self._refresh(exhausted)

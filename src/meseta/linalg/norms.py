@@ -39,9 +39,11 @@ def norm(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b"]:
 
 
 def normalized(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *shape"]:
-    """Return v_i / ||v_i||_p, and 0 for zero vectors."""
-    length = norm(v, p)
-    return per_example(torch.where(length > 0, 1 / torch.where(length > 0, length, 1), 0), v) * v
+    """Return v_i / ||v_i||_p, and 0 for zero vectors; exact down to subnormal vectors."""
+    largest = v.detach().flatten(1).abs().amax(1)
+    unit = v / per_example(torch.where(largest > 0, largest, 1), v)  # first, so that no length underflows
+    length = norm(unit, p)
+    return unit / per_example(torch.where(length > 0, length, 1), v)
 
 
 def per_example(values: Tensor, like: Float[Tensor, "b *shape"]) -> Tensor:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.checks import at_least, positive
+from meseta.checks import positive, whole
 from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec
 from meseta.linalg.norms import norm, normalized, per_example
 
@@ -23,7 +23,7 @@ class PowerIteration(Eigensolver):
     tol: float = 1e-2
 
     def __post_init__(self) -> None:
-        at_least("steps", self.steps, 1)
+        whole("steps", self.steps, 1)
         positive("tol", self.tol)
 
     @torch.no_grad()
@@ -56,7 +56,7 @@ class HessianAscent(Eigensolver):
     tol: float = 1e-2
 
     def __post_init__(self) -> None:
-        at_least("steps", self.steps, 0)
+        whole("steps", self.steps, 0)
         positive("rate", self.rate)
         positive("tol", self.tol)
 

@@ -47,7 +47,7 @@ class Objective(ABC):
             UserError: x not finite, wrong shapes, labels outside 0..K-1.
         """
         check_batch(x, y)
-        return self.evaluate(model, constant(x), constant(y).long(), generator)
+        return self.evaluate(model, constant(x).clone(), constant(y).long(), generator)  # a model may work in place
 
     @abstractmethod
     def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:

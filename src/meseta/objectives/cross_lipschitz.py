@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import leaf
+from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
 from meseta.autodiff.jacobian import logits_and_jacobian, vector_jacobian
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import at_least, check_logits
+from meseta.checks import at_least, check_logits, exponent
 from meseta.errors import UserError
 from meseta.linalg.norms import norm, normalized
 from meseta.objectives.base import Objective, ObjectiveValue
@@ -41,20 +41,19 @@ class CrossLipschitz(Objective):
 
     def __post_init__(self) -> None:
         at_least("weight", self.weight, 0)
-        if not self.q >= 1:
-            raise UserError(f"`q` must be in [1, inf], got {self.q}.")
+        exponent("q", self.q)
         if self.estimator not in ("sampled", "exact"):
             raise UserError(f"`estimator` must be sampled or exact, got {self.estimator!r}.")
 
     def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
         """Return the mean of loss and weighted penalty."""
-        with torch.enable_grad():
+        with derivatives_of_derivatives():
             if self.estimator == "exact":
                 logits, jacobian = logits_and_jacobian(model, x, create_graph=True)
                 omega = cross_lipschitz(jacobian, self.q)
             else:
                 point = leaf(x)
-                logits = check_logits(model(point), x, y)
+                logits = check_logits(model(point.clone()), x, y)
                 omega = self._sample(logits, point, generator)
             loss = CrossEntropy().of_logits(check_logits(logits, x, y), y)
             return ObjectiveValue(

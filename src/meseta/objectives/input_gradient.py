@@ -8,7 +8,7 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import at_least
+from meseta.checks import at_least, exponent
 from meseta.errors import UserError
 from meseta.linalg.norms import norm
 from meseta.objectives.base import Objective, ObjectiveValue
@@ -37,8 +37,7 @@ class InputGradient(Objective):
 
     def __post_init__(self) -> None:
         at_least("weight", self.weight, 0)
-        if not self.q >= 1:
-            raise UserError(f"`q` must be in [1, inf], got {self.q}.")
+        exponent("q", self.q)
         if self.power not in (1, 2):
             raise UserError(f"`power` must be 1 or 2, got {self.power}.")
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from meseta.checks import at_least
+from meseta.checks import whole
 from meseta.data import DataConfig
 from meseta.errors import UserError
 from meseta.models import Architecture, SiluCnn
@@ -28,7 +28,7 @@ class RunConfig:
         epochs: passes over the training split.
         batch_size: examples per step.
         seed: of weights, order, augmentation and attacks; the data split has its own.
-        accelerator: Lightning's: auto, cpu, gpu, mps, ...
+        accelerator: "auto" (the GPU if there is one), "cpu" or "gpu".
     """
 
     name: str | None = None
@@ -43,14 +43,16 @@ class RunConfig:
     epochs: int = 5
     batch_size: int = 128
     seed: int = 0
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
 
     def __post_init__(self) -> None:
-        at_least("epochs", self.epochs, 1)
-        at_least("batch_size", self.batch_size, 1)
-        at_least("seed", self.seed, 0)
+        whole("epochs", self.epochs, 1)
+        whole("batch_size", self.batch_size, 1)
+        whole("seed", self.seed, 0)
         if self.augment not in ("none", "crop_flip"):
             raise UserError(f"`augment` must be none or crop_flip, got {self.augment!r}.")
+        if self.accelerator not in ("auto", "cpu", "gpu"):
+            raise UserError(f"`accelerator` must be auto, cpu or gpu, got {self.accelerator!r}.")
         if self.model is not None and self.start_from is not None:
             raise UserError("`model` and `start_from` exclude each other: saved weights bring their architecture.")
         if self.name is not None and (self.name in ("", ".", "..") or set(self.name) & set('/\\:*?"<>|\0')):

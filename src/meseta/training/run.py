@@ -1,11 +1,11 @@
 """Train one run and write its folder."""
 
 import logging
-import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -42,9 +42,15 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
     """
     folder = Path(config.out) / config.run_name
     check_new_folder(folder)
+    if config.accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("`accelerator`: gpu was asked for, and torch sees none. Use cpu or auto.")
     data = config.data.load()
+    if config.augment == "crop_flip" and len(data.input_shape) != 3:
+        raise UserError(
+            f"`augment`: crop_flip needs images, the data has inputs of shape {data.input_shape}. Use none."
+        )
     with torch.random.fork_rng():
-        lightning.seed_everything(config.seed, verbose=False)
+        torch.manual_seed(config.seed)
         network = _network(config, data)
         module = ObjectiveModule(
             network,
@@ -55,8 +61,13 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
             seed=config.seed,
         )
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / "config.yaml", dump(config))
-        clock, metrics = _fit(module, config, data, folder, progress)
+        try:
+            write_text(folder / "config.yaml", dump(config))
+            clock, metrics = _fit(module, config, data, folder, progress)
+        except BaseException:
+            if not (folder / "checkpoints" / "last.ckpt").exists():  # nothing worth keeping, so nothing is left
+                rmtree(folder)
+            raise
     module.model.eval()
     network.to("cpu").save_pretrained(folder)
     section = Training(
@@ -160,7 +171,7 @@ class _Clock(Callback):
 def _keep_metrics(folder: Path) -> None:
     """Move Lightning's CSV to where the run keeps it."""
     (folder / "csv" / "metrics.csv").replace(folder / "metrics.csv")
-    shutil.rmtree(folder / "csv")
+    rmtree(folder / "csv")
 
 
 def _finite(metrics: Mapping[str, torch.Tensor]) -> dict[str, float | None]:
