@@ -22,7 +22,7 @@ verbs:
   train     train one run
   evaluate  clean and robust accuracy of a run: every attack, worst case per example
   measure   curvature and gradients of a run, per example
-  report    one HTML page, figures and a table from the records of runs
+  report    one HTML page, figures and a Markdown table from the records of runs
   list      every objective, attack, measure, model and data set, in one line each
 
 `meseta VERB --help` tells its options; numbers may be written 8/255. `meseta --version` tells the version.
@@ -220,11 +220,13 @@ def _claim(recipe: Path) -> str:
 
 
 def _report(records: "list[Record]", page: Path) -> None:
-    from meseta.report import write_figures, write_report
+    from meseta.files import write_text
+    from meseta.report import comparison_table, to_markdown, write_figures, write_report
 
     _show(records)
     write_report(records, page)
     write_figures(records, page.parent / "figures")
+    write_text(page.with_suffix(".md"), to_markdown(comparison_table(records)))
     _say(f"report: {page}")
 
 

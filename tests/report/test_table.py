@@ -36,12 +36,13 @@ def test_values_are_the_records() -> None:
 
 
 def test_markdown_shows_the_text_of_every_cell() -> None:
-    table = comparison_table(make_records(3))
-    lines = to_markdown(table).splitlines()
-    assert len(lines) == 2 + 3
-    for line, row in zip(lines[2:], table.rows, strict=True):
-        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
-        assert cells == [cell.text for cell in row]
+    """The longer side goes downwards: few runs stand side by side, many below one another."""
+    for count in (3, 30):
+        table = comparison_table(make_records(count))
+        lines = to_markdown(table).splitlines()
+        shown = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
+        rows = [[column.title for column in table.columns], *([cell.text for cell in row] for row in table.rows)]
+        assert shown == (rows if count == 30 else [list(row) for row in zip(*rows, strict=True)])
 
 
 def test_best_is_highest_accuracy_and_flattest_measure_and_lowest_cost() -> None:
@@ -69,7 +70,8 @@ def test_missing_sections_are_dashes() -> None:
     bare = make_record("bare", training=None, evaluation=None, measures=[])
     table = comparison_table([make_record(), bare])
     assert {cell.text for cell in table.rows[1][1:]} == {"–"}
-    assert "| bare | – |" in to_markdown(comparison_table([bare]))
+    assert "| Run | bare |" in to_markdown(comparison_table([bare]))
+    assert "| Clean accuracy (%) | – |" in to_markdown(comparison_table([bare]))
 
 
 def test_thresholds_that_a_run_did_not_meet_are_dashes() -> None:

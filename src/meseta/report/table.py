@@ -179,11 +179,16 @@ def _badness(cell: Cell, direction: Direction | None) -> float:
 
 
 def to_markdown(table: Table) -> str:
-    """Write the table in GitHub's Markdown, numbers to the right, the best in bold."""
-    header = [escape_markdown(column.title) for column in table.columns]
+    """Write the table in GitHub's Markdown, numbers to the right, the best in bold; the longer side downwards."""
+    header, *rows = [[_markdown_cell(cell) for cell in row] for row in _grid(table)]
     rule = [":--" if i == 0 else "--:" for i in range(len(header))]
-    rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
     return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+
+
+def _grid(table: Table) -> list[tuple[Cell, ...]]:
+    """Return titles and cells row by row, with the quantities as rows where those are the most."""
+    grid = [tuple(Cell(None, column.title) for column in table.columns), *table.rows]
+    return list(zip(*grid, strict=True)) if len(table.columns) > len(table.rows) else grid
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -198,20 +203,26 @@ def escape_markdown(text: str) -> str:
 
 
 def to_rich(table: Table) -> "RichTable":
-    """Return the table for the terminal, the best values in bold; quantities as rows where those are the most."""
+    """Return the table for the terminal, the best values in bold; the longer side downwards."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    grid = [[Cell(None, column.title) for column in table.columns], *table.rows]
-    if len(table.columns) > len(table.rows):
-        grid = list(zip(*grid, strict=True))
+    grid = _grid(table)
     rich = RichTable(box=SIMPLE_HEAD)
     for i, cells in enumerate(zip(*grid, strict=True)):
         width = max((len(cell.text) for cell in cells[1:]), default=0)
         rich.add_column(
-            Text(cells[0].text), justify="right" if i else "left", overflow="fold", min_width=width if i else 12
+            Text(_broken(cells[0].text)),
+            justify="right" if i else "left",
+            overflow="fold",
+            min_width=width if i else 12,
         )
-    for row in grid[1:]:
-        rich.add_row(*(Text(cell.text, style="bold" if cell.best else "") for cell in row))
+    for first, *rest in grid[1:]:
+        rich.add_row(Text(_broken(first.text)), *(Text(cell.text, style="bold" if cell.best else "") for cell in rest))
     return rich
+
+
+def _broken(title: str) -> str:
+    """Return a long title in lines of its parts: adversarial-/training, SpectralCurvature/(Margin), median."""
+    return re.sub(r"(?<=\w-)(?=\w)|(?<=\w)(?=\()", "\n", title) if len(title) > 14 else title
