@@ -1,6 +1,6 @@
 """The walks from end to end: evaluate and measure a trained run, and compare several objectives in one go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shutil import rmtree
@@ -137,11 +137,11 @@ class Run:
     model: Network
     data: ImageData
 
-    def batches(self, split: SplitName, n: int | None, batch_size: int) -> list[tuple[Tensor, Tensor]]:
-        """Return the first n examples of a split, on the model's device, in batches."""
+    def batches(self, split: SplitName, n: int | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the first n examples of a split, on the model's device, in batches."""
         device = next(self.model.parameters()).device
-        chosen = getattr(self.data, split).head(n)
-        return [(x.to(device), y.to(device)) for x, y in batches(chosen, batch_size)]
+        for x, y in batches(getattr(self.data, split).head(n), batch_size):
+            yield x.to(device), y.to(device)
 
 
 def load_run(folder: Path, *, device: str | None = None) -> Run:
@@ -218,14 +218,14 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
             if folder.exists():
                 rmtree(folder)
             train(run, progress=progress)
-        record = read_record(folder)
-        if record.evaluation is None:
+        loaded = load_run(folder)
+        if loaded.record.evaluation is None:
             say(f"{run.run_name}: attacking")
-            record = evaluate_run(load_run(folder), config.evaluate)
-        if not record.measures:
+            evaluate_run(loaded, config.evaluate)
+        if not loaded.record.measures:
             say(f"{run.run_name}: measuring")
-            record = measure_run(load_run(folder), config.measure)
-        records.append(record)
+            measure_run(loaded, config.measure)
+        records.append(read_record(folder))
     return records
 
 

@@ -63,26 +63,13 @@ def evaluate(
     Raises:
         UserError: inputs outside a threat's bounds or not finite, wrong shapes or labels, no data, no attack.
     """
-    threats = [threat] if isinstance(threat, Threat) else list(threat)
-    suite = default_attacks() if attacks is None else (attacks,) if isinstance(attacks, Attack) else tuple(attacks)
-    if not threats or not suite:
-        raise UserError("`threat` and `attacks` must each hold at least one entry.")
-    if not all(isinstance(t, Threat) for t in threats) or not all(isinstance(a, Attack) for a in suite):
-        raise UserError("`threat` and `attacks` must hold Threat and Attack objects, such as Threat('Linf', 8 / 255).")
-    if len({t.bounds for t in threats}) > 1:
-        raise UserError(
-            "`threat`: all threats must share their bounds, since inputs have one range. Evaluate them apart."
-        )
-    if len({(t.norm, t.eps) for t in threats}) < len(threats):
-        raise UserError("`threat`: the same norm and eps is given twice. Give each once.")
-    threats.sort(key=lambda t: (t.norm, t.eps))
+    threats, suite = _checked(threat, default_attacks() if attacks is None else attacks)
     tallies = {t: [_Tally() for _ in suite] for t in threats}
     worst = dict.fromkeys(threats, 0)
     n = correct = nonfinite = 0
     stop = None
     for index, (inputs, labels) in enumerate(_batches(x, y, batch_size)):
-        for t in threats:
-            t.check(inputs, labels)
+        threats[0].check(inputs, labels)  # all share their bounds
         stop = stop or provenance.start(seed, inputs.device)
         logits = predict(model, inputs, labels)
         right = ~misclassified(logits, labels)
@@ -114,6 +101,23 @@ def evaluate(
             for t in threats
         ],
     )
+
+
+def _checked(
+    threat: Threat | Sequence[Threat], attacks: Attack | Sequence[Attack]
+) -> tuple[list[Threat], list[Attack]]:
+    """Return the threats by norm and rising eps, and the attacks; raise where they cannot be used together."""
+    threats = [threat] if isinstance(threat, Threat) else list(threat)
+    suite = [attacks] if isinstance(attacks, Attack) else list(attacks)
+    if not threats or not suite:
+        raise UserError("`threat` and `attacks` must each hold at least one entry.")
+    if not all(isinstance(t, Threat) for t in threats) or not all(isinstance(a, Attack) for a in suite):
+        raise UserError("`threat` and `attacks` must hold Threat and Attack objects, such as Threat('Linf', 8 / 255).")
+    if len({t.bounds for t in threats}) > 1:
+        raise UserError("`threat`: all threats must share their bounds, as the inputs do. Evaluate them apart.")
+    if len({(t.norm, t.eps) for t in threats}) < len(threats):
+        raise UserError("`threat`: the same norm and eps is given twice. Give each once.")
+    return sorted(threats, key=lambda t: (t.norm, t.eps)), suite
 
 
 @dataclass
