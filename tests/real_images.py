@@ -8,13 +8,10 @@ from torch import Tensor
 
 from meseta.data import DataConfig, Split
 
-BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
-
 
 def mnist_like(n_train: int, n_test: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Return (x, y) for training and test, 1×28×28 in [0, 1]: MNIST, or the 8×8 digits enlarged."""
-    root = Path(os.environ.get("MESETA_DATA", BESIDE))
-    source = root / "ylecun" / "mnist"
+    source = Path(os.environ.get("MESETA_DATA") or "nowhere") / "ylecun" / "mnist"
     data = DataConfig(source=str(source) if source.is_dir() else "digits").load()
 
     def enlarged(split: Split, n: int) -> tuple[Tensor, Tensor]:

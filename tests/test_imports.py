@@ -25,7 +25,7 @@ ROWS = [
     {"__main__", "__init__"},
 ]
 RANK = {part: rank for rank, row in enumerate(ROWS) for part in row}
-ARROWS = {("checks", "errors"), ("configuration", "registry")}
+ARROWS = {("configuration", "registry")}
 HEAVY = {
     "lightning": {"training"},
     "datasets": {"data"},

@@ -71,16 +71,17 @@ def at_least(name: str, value: float, least: float) -> None:
         raise UserError(f"`{name}` must be finite and at least {least:g}, got {value!r}.")
 
 
-def exponent(name: str, value: float) -> None:
-    """Raise unless `value` is the exponent of a norm, in [1, inf]."""
+def exponent(name: str, value: float) -> float:
+    """Return the exponent of a norm as a float, so that 2 and 2.0 are one setting; raise outside [1, inf]."""
     if not (isinstance(value, Real) and value >= 1):
-        raise UserError(f"`{name}` must be in [1, inf], got {value!r}.")
+        raise UserError(f"`{name}` must be in [1, inf], got {value!r}. Use 1, 2 or inf.")
+    return float(value)
 
 
 def whole(name: str, value: int, least: int) -> None:
     """Raise unless `value` is a whole number from `least` to 2^63 - 1."""
     if not (isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63):
-        raise UserError(f"`{name}` must be a whole number from {least}, got {value!r}.")
+        raise UserError(f"`{name}` must be a whole number, at least {least}, got {value!r}.")
 
 
 def usable_device(name: str | None) -> torch.device:
@@ -99,7 +100,7 @@ def eval_mode(model: object) -> Iterator[None]:
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     modes = [(module, module.training) for module in modules]
     for module in modules:
-        module.training = False
+        module.training = False  # not .eval(), which modules may override with more than the mode
     try:
         yield
     finally:

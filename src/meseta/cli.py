@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meseta.errors import MissingExtra, UserError, unknown_name
+from meseta.errors import UserError, require, unknown_name
 from meseta.version import __version__
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def demo(arguments: list[str]) -> None:
     from meseta.workflow import Comparison, compare
 
     options = parser(Comparison, prog="meseta demo", description="Compare objectives side by side, as a recipe says.")
+    require("report", "jinja2", "matplotlib", "plotly")  # before hours of training, not after
     own = any(argument.split("=")[0] == "--config" for argument in arguments)
     config, _ = parse(options, Comparison, _with_recipes(arguments if own else ["--config", "demo", *arguments]))
     records = compare(config, progress=sys.stderr.isatty(), say=_say)
@@ -96,7 +97,7 @@ def evaluate(arguments: list[str]) -> None:
     run = load_run(Path(parsed["run"]), device=parsed["device"])
     if run.record.evaluation is not None:
         _say("the earlier evaluation in this run's record is replaced")
-    with _progress("attacking", min(config.n or sys.maxsize, len(getattr(run.data, config.split)))) as advance:
+    with _progress("attacking", len(run.examples(config.split, config.n))) as advance:
         record = evaluate_run(run, config, progress=advance)
     _show([record])
 
@@ -111,8 +112,8 @@ def measure(arguments: list[str]) -> None:
     options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
     config, parsed = parse(options, MeasureConfig, arguments)
     run = load_run(Path(parsed["run"]), device=parsed["device"])
-    n = min(config.n or sys.maxsize, len(getattr(run.data, config.split)))
-    with _progress("measuring", n * len(config.measures)) as advance:
+    total = len(run.examples(config.split, config.n)) * len(config.measures)
+    with _progress("measuring", total) as advance:
         record = measure_run(run, config, progress=advance)
     _show([record])
 
@@ -233,10 +234,8 @@ def _report(records: "list[Record]", page: Path) -> None:
 def _show(records: "list[Record]") -> None:
     from rich.console import Console
 
-    try:
-        from meseta.report import comparison_table, to_rich
-    except MissingExtra:
-        return
+    from meseta.report import comparison_table, to_rich
+
     Console().print(to_rich(comparison_table(records)))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib.util import find_spec
 
 
 class UserError(ValueError):
@@ -13,6 +14,13 @@ class MissingExtra(UserError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed. Install it with: pip install 'meseta[{extra}]'")
+
+
+def require(extra: str, *packages: str) -> None:
+    """Raise unless all packages of an extra are installed."""
+    for package in packages:
+        if find_spec(package) is None:
+            raise MissingExtra(package, extra)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

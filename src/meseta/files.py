@@ -16,7 +16,7 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        temporary.chmod(0o644)
+        temporary.chmod(0o644)  # temporary files are private, results are not
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

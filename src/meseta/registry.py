@@ -34,14 +34,6 @@ def methods(kind: str) -> dict[str, type[Any]]:
     }
 
 
-def kind_of(base: type[Any]) -> str | None:
-    """Return the kind whose methods derive from `base`, or None."""
-    for kind, (module, name) in KINDS.items():
-        if getattr(import_module(module), name) is base:
-            return kind
-    return None
-
-
 def summary(method: type[Any]) -> str:
     """Return the first line of a method's docstring."""
     return (method.__doc__ or "").strip().split("\n")[0]

@@ -1,6 +1,7 @@
 """The threat model: which perturbations an attacker may make, and the geometry of that set."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from numbers import Real
 from typing import Literal, cast
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from meseta.checks import Bounds, check_batch, positive
 from meseta.errors import UserError
 from meseta.linalg.norms import INFINITY, dual_exponent, norm, normalized, per_example
+from meseta.linalg.random import rand, randn
 from meseta.shapes import Bool, Float
 
 Norm = Literal["Linf", "L2", "L1"]
@@ -38,7 +40,8 @@ class Threat:
         if self.bounds is None:
             return
         pair = tuple(self.bounds) if isinstance(self.bounds, tuple | list) else ()
-        if len(pair) != 2 or not -INFINITY < pair[0] < pair[1] < INFINITY:
+        numbers = len(pair) == 2 and all(isinstance(value, Real) for value in pair)
+        if not numbers or not -INFINITY < pair[0] < pair[1] < INFINITY:
             raise UserError(f"`bounds` must be (low, high) with low < high, both finite, got {self.bounds}.")
         object.__setattr__(self, "bounds", (float(pair[0]), float(pair[1])))
 
@@ -51,10 +54,6 @@ class Threat:
     def dual(self) -> float:
         """The dual exponent q, 1/p + 1/q = 1: to first order an attack raises f by eps ||grad f||_q."""
         return dual_exponent(self.p)
-
-    def with_eps(self, eps: float) -> "Threat":
-        """Return the same threat at another radius."""
-        return replace(self, eps=eps)
 
     def check(self, x: Tensor, y: Tensor) -> None:
         """Raise unless (x, y) is a batch of finite inputs inside the bounds."""
@@ -123,15 +122,15 @@ class Threat:
     ) -> Float[Tensor, "b *input"]:
         """Return points drawn uniformly from the ball around x, then clipped to the bounds."""
         flat = x.detach().flatten(1)
-        uniform = _rand(flat.shape, flat, generator)
+        uniform = rand(flat.shape, flat, generator)
         if self.norm == "Linf":
             move = (2 * uniform - 1) * self.eps
         elif self.norm == "L2":
-            direction = normalized(_randn(flat.shape, flat, generator))
-            move = direction * self.eps * _rand((len(flat), 1), flat, generator) ** (1 / flat.shape[1])
+            direction = normalized(randn(flat.shape, flat, generator))
+            move = direction * self.eps * rand((len(flat), 1), flat, generator) ** (1 / flat.shape[1])
         else:
             # d of d + 1 exponential variables over their sum are uniform on the solid simplex.
-            exponential = -_rand((len(flat), flat.shape[1] + 1), flat, generator).clamp_min(1e-12).log()
+            exponential = -rand((len(flat), flat.shape[1] + 1), flat, generator).clamp_min(1e-12).log()
             move = self.eps * (exponential / exponential.sum(1, keepdim=True))[:, :-1]
             move = move * torch.where(uniform < 0.5, -1, 1)
         return self._clip(x.detach() + move.view_as(x))
@@ -182,13 +181,3 @@ def _project_l1(single: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor
         too_long = norm(shrunk(middle), 1) > eps
         below, above = torch.where(too_long, middle, below), torch.where(too_long, above, middle)
     return shrunk(torch.where(outside, above, 0)).to(single.dtype)
-
-
-def _rand(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    return torch.rand(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)
-
-
-def _randn(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    device = like.device if generator is None else generator.device
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=device).to(like.device)

@@ -10,13 +10,12 @@ from torch import Tensor
 
 from meseta.attacks import Attack
 from meseta.checks import usable_device, whole
-from meseta.configuration import dump, load_yaml, plain, read
-from meseta.data import ImageData, batches
+from meseta.configuration import dump, read
+from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
 from meseta.evaluation.record import Record, read_record, write_record
 from meseta.evaluation.robustness import default_attacks, evaluate
 from meseta.evaluation.statistics import measure
-from meseta.files import write_text
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.objectives import Objective
@@ -138,10 +137,13 @@ class Run:
     data: ImageData
 
     def batches(self, split: SplitName, n: int | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the first n examples of a split, on the model's device, in batches."""
-        device = next(self.model.parameters()).device
-        for x, y in batches(getattr(self.data, split).head(n), batch_size):
-            yield x.to(device), y.to(device)
+        """Yield the first n examples of a split in batches."""
+        return batches(self.examples(split, n), batch_size)
+
+    def examples(self, split: SplitName, n: int | None) -> Split:
+        """Return the first n examples of a split, all of them where n is None."""
+        chosen: Split = getattr(self.data, split)
+        return chosen.head(n)
 
 
 def load_run(folder: Path, *, device: str | None = None) -> Run:
@@ -171,7 +173,7 @@ def evaluate_run(run: Run, config: EvaluateConfig, *, progress: Progress | None 
         run.model,
         run.batches(config.split, config.n, config.batch_size),
         threat=config.all_threats(),
-        attacks=config.attacks or default_attacks(),
+        attacks=config.attacks,
         seed=config.seed,
         split=config.split,
         progress=progress,
@@ -209,7 +211,6 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
     runs = config.runs()
     for run in runs:
         _check_same(Path(run.out) / run.run_name, run)
-    _forget_other_settings(config, runs)
     records = []
     for run in runs:
         folder = Path(run.out) / run.run_name
@@ -219,10 +220,10 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
                 rmtree(folder)
             train(run, progress=progress)
         loaded = load_run(folder)
-        if loaded.record.evaluation is None:
+        if not _evaluated(loaded, config.evaluate):
             say(f"{run.run_name}: attacking")
             evaluate_run(loaded, config.evaluate)
-        if not loaded.record.measures:
+        if not _measured(loaded, config.measure):
             say(f"{run.run_name}: measuring")
             measure_run(loaded, config.measure)
         records.append(read_record(folder))
@@ -238,18 +239,25 @@ def _check_same(folder: Path, run: RunConfig) -> None:
         )
 
 
-def _forget_other_settings(config: Comparison, runs: list[RunConfig]) -> None:
-    """Drop what earlier calls evaluated or measured with other settings, then note the present ones."""
-    note = config.folder / "comparison.yaml"
-    old = load_yaml(note.read_text(encoding="utf-8")) if note.exists() else {}
-    now = plain(config)
-    finished = [folder for run in runs if ((folder := config.folder / run.run_name) / "record.json").exists()]
-    for folder in finished:
-        if old.get("evaluate") != now["evaluate"]:
-            _update(folder, evaluation=None)
-        if old.get("measure") != now["measure"]:
-            _update(folder, measures=[])
-    write_text(note, dump(config))
+def _evaluated(run: Run, config: EvaluateConfig) -> bool:
+    """Return whether the record holds an evaluation with just these settings."""
+    done = run.record.evaluation
+    if done is None or (done.split, done.n, done.provenance.seed) != (
+        config.split,
+        len(run.examples(config.split, config.n)),
+        config.seed,
+    ):
+        return False
+    attacks = config.attacks or default_attacks()
+    wanted = {(t.norm, t.eps): [repr(attack.against(t)) for attack in attacks] for t in config.all_threats()}
+    return wanted == {(r.norm, r.eps): [a.attack for a in r.attacks] for r in done.robust}
+
+
+def _measured(run: Run, config: MeasureConfig) -> bool:
+    """Return whether the record holds all these measures, on just these examples."""
+    n = len(run.examples(config.split, config.n))
+    done = {(m.measure, m.split, m.n) for m in run.record.measures}
+    return all((repr(chosen), config.split, n) in done for chosen in config.measures)
 
 
 def _update(folder: Path, **sections: object) -> Record:

@@ -40,12 +40,13 @@ def test_fgsm_equals_foolbox(trained_cnn):
 
 
 def test_the_attack_reads_gradients_of_the_input_alone(trained_cnn):
-    """One backward a step that reaches the input and no parameter: counted by hooks, not by a clock."""
+    """A forward and a backward a step, which reach no parameter: counted by hooks, not by a clock."""
     model, x, y = trained_cnn
     seen = []
     hooks = [p.register_hook(lambda g: seen.append("parameter")) for p in model.parameters()]
     hooks.append(model.register_forward_hook(lambda *_: seen.append("forward")))
+    hooks.append(model.body[-1].register_full_backward_hook(lambda *_: seen.append("backward")))
     PGD(steps=7, drop_broken=False)(model, x[:8], y[:8])
     for hook in hooks:
         hook.remove()
-    assert seen == ["forward"] * 7
+    assert seen == ["forward", "backward"] * 7

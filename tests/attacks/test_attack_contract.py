@@ -88,6 +88,23 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
 
 
 @every_attack
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_models_that_work_in_place_do_not_move_the_result(attack, restarts):
+    model = nn.Linear(4, 3)
+
+    def in_place(x):
+        x -= 0.35
+        return model(x)
+
+    settings = {"restarts": restarts} if "restarts" in attack.__dataclass_fields__ else {}
+    x, y = torch.rand(6, 4), torch.arange(6) % 3
+    before = x.clone()
+    adversarial = attack(threat=Threat(eps=0.05), **settings)(in_place, x, y)
+    assert torch.equal(x, before)
+    assert Threat(eps=0.05).contains(adversarial, x).all()
+
+
+@every_attack
 def test_a_nonfinite_model_raises_or_returns_finite_inputs(attack):
     def poisoned(x):
         z = x.flatten(1)[:, :3]

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from meseta.autodiff import CrossEntropy, Decision, Logit, Margin, bind_all_rivals, rival_margins, value_and_gradient
+from meseta.autodiff import CrossEntropy, Decision, Logit, Margin, bind_all_rivals, value_and_gradient
 from meseta.errors import UserError
 
 Z = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 1.0]], dtype=torch.float64)
@@ -15,7 +15,8 @@ def test_values_by_hand():
     assert Decision().of_logits(Z, Y).tolist() == [1, -4]
     assert Logit().of_logits(Z, Y).tolist() == [3, 1]
     assert Logit(index=1).of_logits(Z, Y).tolist() == [1, 5]
-    assert rival_margins(Z, Y).tolist() == [[2, 1], [1, -4]]
+    f, z = bind_all_rivals(lambda inputs: inputs, Z, Y, 3)
+    assert f(z).tolist() == [2, 1, 1, -4]
 
 
 @pytest.mark.parametrize("classes", [2, 3, 10])
@@ -70,12 +71,13 @@ def test_all_rivals_at_once_equal_one_at_a_time(smooth_batch):
     b = smooth_batch
     f, x = bind_all_rivals(b.model, b.x, b.y, b.classes)
     value, gradient = value_and_gradient(f, x)
-    torch.testing.assert_close(value.view(len(b.x), -1), rival_margins(b.model(b.x), b.y))
+    assert value.shape == (len(b.x) * (b.classes - 1),)
     for i in range(len(b.x)):
         for r, j in enumerate(k for k in range(b.classes) if k != b.y[i]):
-            _, single = value_and_gradient(
+            margin, single = value_and_gradient(
                 Margin(rival=j).bind(b.model, b.x[i : i + 1], b.y[i : i + 1]), b.x[i : i + 1]
             )
+            torch.testing.assert_close(value[i * (b.classes - 1) + r], margin[0])
             torch.testing.assert_close(gradient[i * (b.classes - 1) + r], single[0])
 
 

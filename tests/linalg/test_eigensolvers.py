@@ -78,6 +78,16 @@ def test_start_in_a_small_invariant_subspace_still_finds_the_largest():
     torch.testing.assert_close(pair.value, torch.tensor([-9.0], dtype=torch.float64), rtol=1e-2, atol=0)
 
 
+@pytest.mark.parametrize("neighbours", [0, 1])
+def test_a_larger_invariant_subspace_is_left_too_alone_and_in_company(neighbours):
+    diagonal = torch.tensor([[1.0, 0.5, -9.0, 0.2, 0.1]], dtype=torch.float64)
+    start = torch.tensor([[1.0, 1.0, 0, 0, 0]], dtype=torch.float64)
+    matrix = torch.cat([diagonal, torch.linspace(1, 5, 5, dtype=torch.float64)[None]])[: 1 + neighbours]
+    starts = torch.cat([start, torch.ones(1, 5, dtype=torch.float64)])[: 1 + neighbours]
+    pair = Lanczos(steps=5)(lambda v: matrix * v, starts)
+    torch.testing.assert_close(pair.value[0], torch.tensor(-9.0, dtype=torch.float64), rtol=1e-2, atol=0)
+
+
 def test_zero_start_is_replaced_and_zero_matrix_has_converged():
     matrix, eigenvalues = symmetric(2, 6)
     pair = Lanczos(steps=6)(matvec(matrix), torch.zeros(2, 6, dtype=torch.float64))

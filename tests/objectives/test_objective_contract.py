@@ -1,9 +1,13 @@
 """What every objective must keep: found through the registry."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
 
+from meseta.attacks import PGD
 from meseta.errors import UserError
 from meseta.registry import methods
 
@@ -47,8 +51,6 @@ def test_order_and_size_of_the_batch_do_not_matter(objective, smooth_batch):
     b = smooth_batch
     settings = {"estimator": "exact"} if objective.__name__ == "CrossLipschitz" else {}
     if objective.__name__ == "AdversarialTraining":
-        from meseta.attacks import PGD
-
         settings = {"attack": PGD(steps=3, random_start=False, drop_broken=False)}
     o = objective(**settings)
     total, gradients = parameter_gradients(o, b.model, b.x, b.y)
@@ -139,14 +141,16 @@ def test_bad_input_is_refused_before_any_gradient(objective):
 
 @every_objective
 def test_does_not_keep_graphs_alive(objective):
-    """After a step nothing but the parameters' gradients is left of the graph."""
-    import gc
-    import weakref
-
+    """After a step the activations of every forward are gone, and gradients carry no graph."""
     model = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 3))
+    activations = []
+    model[0].register_forward_hook(lambda _, __, output: activations.append(weakref.ref(output)))
     value = objective()(model, torch.rand(6, 4), torch.arange(6) % 3)
     value.total.backward()
-    graph = weakref.ref(value.total)
+    assert activations
+    terms = value.terms
     del value
     gc.collect()
-    assert graph() is None
+    assert all(activation() is None for activation in activations)
+    assert all(parameter.grad.grad_fn is None for parameter in model.parameters())
+    assert all(term.grad_fn is None for term in terms.values())

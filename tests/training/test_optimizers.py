@@ -7,11 +7,11 @@ from meseta.training import Adam, AdamW, Constant, Cosine, Cyclic, Sgd, StepDeca
 
 
 def test_schedules_by_hand():
-    assert [StepDecay(milestones=(2, 3)).factor(e, 4) for e in (0, 1.9, 2, 3)] == pytest.approx([1, 1, 0.1, 0.01])
-    assert [Cosine().factor(e, 4) for e in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
-    assert [Cosine(warmup=1).factor(e, 5) for e in (0, 0.5, 1, 3, 5)] == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert [Cyclic(peak=0.25).factor(e, 4) for e in (0, 0.5, 1, 2.5, 4)] == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert Constant().factor(3, 4) == 1
+    assert [StepDecay().factor(s) for s in (0, 0.49, 0.5, 0.75)] == pytest.approx([1, 1, 0.1, 0.01])
+    assert [Cosine().factor(s) for s in (0, 0.5, 1)] == pytest.approx([1, 0.5, 0])
+    assert [Cosine(warmup=0.2).factor(s) for s in (0, 0.1, 0.2, 0.6, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert [Cyclic(peak=0.25).factor(s) for s in (0, 0.125, 0.25, 0.625, 1)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert Constant().factor(0.7) == 1
 
 
 def test_optimizers_take_torchs_steps():
@@ -40,6 +40,8 @@ def test_optimizers_take_torchs_steps():
         (Adam, {"weight_decay": -1.0}),
         (Sgd, {"momentum": 1.0}),
         (StepDecay, {"gamma": 0.0}),
+        (StepDecay, {"gamma": 5.0}),
+        (StepDecay, {"milestones": (100, 150)}),
         (Cyclic, {"peak": 1.0}),
         (Cosine, {"warmup": -1.0}),
     ],

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meseta.attacks.base import Attack, loss_and_gradient, misclassified
 from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
-from meseta.checks import positive, whole
+from meseta.checks import check_logits, positive, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +25,10 @@ class PGD(Attack):
         loss: `CrossEntropy()`, or `Decision()` for the C&W margin max_{j != y} z_j - z_y.
         drop_broken: take an example out of the batch as soon as one of its iterates is misclassified. The robust
             accuracy stays the worst case over iterates, and fragile models cost much less. False follows every path to
-            its end, as adversarial training wants.
+            its end, as adversarial training wants; between restarts broken examples leave all the same.
 
-    Returns the first misclassified iterate of each example, or the last iterate (of the restart with the highest loss).
+    Returns the first misclassified iterate of each example where broken ones are dropped, the last iterate elsewhere;
+    of the first restart that breaks it, or of the one with the highest loss.
     Cost: `steps` forwards and backwards to the input per restart, plus one forward if there are several.
     Source: Madry et al. 2018, section 2.1 (CE, Linf); Carlini & Wagner 2017 for the margin.
     """
@@ -87,6 +88,6 @@ class PGD(Attack):
 
     @torch.no_grad()
     def _outcome(self, model: Model, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = model(points)
+        logits = check_logits(model(points.clone()), points, y)  # a model may work in place
         sign = 1 if self.loss.rises_under_attack else -1
         return misclassified(logits, y), (sign * self.loss.of_logits(logits, y)).nan_to_num(nan=torch.inf)

@@ -13,7 +13,6 @@ from meseta.autodiff.scalar_fields import (
     Model,
     ScalarField,
     bind_all_rivals,
-    rival_margins,
     runner_up,
 )
 
@@ -32,7 +31,6 @@ __all__ = [
     "dense_hessian",
     "dense_jacobian",
     "logits_and_jacobian",
-    "rival_margins",
     "runner_up",
     "value_and_gradient",
 ]

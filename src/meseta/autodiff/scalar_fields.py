@@ -143,11 +143,6 @@ def rivals(y: Int[Tensor, "b"], classes: int) -> Int[Tensor, "b r"]:
     return others + (others >= y[:, None])
 
 
-def rival_margins(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b r"]:
-    """Return the margins z_y - z_j to all rivals j != y, in order: (B, K-1)."""
-    return logits.gather(1, y[:, None]) - logits.gather(1, rivals(y, logits.shape[1]))
-
-
 def bind_all_rivals(model: Model, x: Tensor, y: Tensor, classes: int) -> tuple[BoundField, Tensor]:
     """Return all K-1 margins of each example as one field of a batch of B (K-1), and that batch.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from meseta.checks import whole
 from meseta.data.images import ImageData, Split, check_fraction, hold_out
 from meseta.data.sources import Source, read_source
 from meseta.errors import UserError
@@ -43,8 +44,11 @@ class DataConfig:
         check_fraction("val_fraction", self.val_fraction)
         for name in ("train_limit", "test_limit", "image_size"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"`{name}` must be at least 1, got {value}. Leave it out to use all.")
+            if value is not None:
+                whole(name, value, 1)
+        whole("seed", self.seed, 0)
+        for label in self.classes or ():
+            whole("classes", label, 0)
         if self.classes is not None and len(set(self.classes)) < len(self.classes):
             raise UserError(f"`classes` must name each class once, got {self.classes}. Remove the duplicates.")
         if self.classes is not None and len(self.classes) < 2:

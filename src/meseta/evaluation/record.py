@@ -61,9 +61,9 @@ class AttackResult(Section):
     attack: str
     """The attack with all its settings, as written in Python."""
     name: str
-    """A short name, for tables: `PGD-40 cross-entropy`."""
+    """A short name, for tables: `PGD-40 CrossEntropy`."""
     accuracy: float
-    """Share of all examples still classified correctly after this attack, in [0, 1]."""
+    """Share of all examples that this attack broke neither at this eps nor at a smaller one, in [0, 1]."""
     violations: int
     """Examples that the attack returned outside the ball or the bounds, and that the judge brought back."""
     seconds: float

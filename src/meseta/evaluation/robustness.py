@@ -1,6 +1,6 @@
 """Clean and robust accuracy: every attack at every threat, worst case per example."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -11,14 +11,12 @@ from meseta.attacks.base import Attack, misclassified
 from meseta.attacks.fgsm import FGSM
 from meseta.attacks.pgd import PGD
 from meseta.autodiff.scalar_fields import Decision, Model
-from meseta.checks import check_batch
 from meseta.errors import UserError
 from meseta.evaluation import provenance
+from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.judge import judge_attack, predict
 from meseta.evaluation.record import AttackResult, Evaluation, RobustAccuracy
 from meseta.threat import Threat
-
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def default_attacks() -> tuple[Attack, ...]:
@@ -68,7 +66,7 @@ def evaluate(
     worst = dict.fromkeys(threats, 0)
     n = correct = nonfinite = 0
     stop = None
-    for index, (inputs, labels) in enumerate(_batches(x, y, batch_size)):
+    for index, (inputs, labels) in enumerate(batched(model, x, y, batch_size, bounds=threats[0].bounds)):
         threats[0].check(inputs, labels)  # all share their bounds
         stop = stop or provenance.start(seed, inputs.device)
         logits = predict(model, inputs, labels)
@@ -83,8 +81,7 @@ def evaluate(
             worst[t] += int(torch.stack(standing[t.norm]).all(0).sum())
         if progress:
             progress(len(labels))
-    if stop is None:
-        raise UserError("`x` holds no examples.")
+    assert stop is not None  # `batched` raises where there is no batch
     return Evaluation(
         provenance=stop(),
         split=split,
@@ -150,16 +147,3 @@ class _Tally:
             violations=self.violations,
             seconds=round(self.seconds, 3),
         )
-
-
-def _batches(x: Tensor | Batches, y: Tensor | None, batch_size: int) -> Batches:
-    if batch_size < 1:
-        raise UserError(f"`batch_size` must be at least 1, got {batch_size}.")
-    if not isinstance(x, Tensor):
-        if y is not None:
-            raise UserError("`y` must be left out where `x` is a loader of (x, y) batches.")
-        return x
-    if y is None:
-        raise UserError("`y` is missing: give the labels of x, or a loader of (x, y) batches as x.")
-    check_batch(x, y)
-    return zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True)

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
-from meseta.errors import UserError
 from meseta.evaluation import provenance
+from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.record import Measured
-from meseta.evaluation.robustness import Batches, _batches
 from meseta.geometry.base import Measure
 
 
@@ -41,7 +40,7 @@ def measure(
     """
     values, converged = [], []
     stop = None
-    for inputs, labels in _batches(x, y, batch_size):
+    for inputs, labels in batched(model, x, y, batch_size):
         stop = stop or provenance.start(None, inputs.device)
         measurement = measure(model, inputs, labels)
         values.append(measurement.value.double().cpu())
@@ -49,8 +48,7 @@ def measure(
             converged.append(measurement.converged.double().cpu())
         if progress:
             progress(len(labels))
-    if stop is None:
-        raise UserError("`x` holds no examples.")
+    assert stop is not None  # `batched` raises where there is no batch
     value = torch.cat(values)
     finite = value[value.isfinite()]
     empty = len(finite) == 0

@@ -25,10 +25,10 @@ class GradientNorm(Measure):
     Units: of f per unit of input. Cost: one forward and one backward to the input.
     """
 
-    q: float = 2
+    q: float = 2.0
 
     def __post_init__(self) -> None:
-        exponent("q", self.q)
+        object.__setattr__(self, "q", exponent("q", self.q))
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
         """Return ||grad f(x)||_q per example."""

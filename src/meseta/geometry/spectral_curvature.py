@@ -14,6 +14,7 @@ from meseta.linalg.eigensolver import Eigensolver
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, per_example
 from meseta.linalg.power import rayleigh
+from meseta.linalg.random import randn
 
 RADIUS_TOLERANCE = 0.1
 """At a radius, a direction has converged when its residual is within this share of its value."""
@@ -52,6 +53,7 @@ class SpectralCurvature(Measure):
     def __post_init__(self) -> None:
         if self.radius is not None:
             positive("radius", self.radius)
+            object.__setattr__(self, "radius", float(self.radius))
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
         """Return the eigenvalue per example, with residual and convergence."""
@@ -78,6 +80,5 @@ class SpectralCurvature(Measure):
 
 def _start(gradient: Tensor) -> Tensor:
     """Return the gradient, or a fixed random direction where it is zero."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(gradient.shape, generator=generator, dtype=gradient.dtype).to(gradient.device)
+    noise = randn(gradient.shape, gradient, torch.Generator().manual_seed(0))
     return torch.where(per_example(norm(gradient) > 0, gradient), gradient, noise)

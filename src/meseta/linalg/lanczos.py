@@ -9,6 +9,7 @@ from meseta.checks import positive, whole
 from meseta.errors import UserError
 from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec, Which
 from meseta.linalg.norms import norm, normalized
+from meseta.linalg.random import randn
 from meseta.shapes import Bool, Float
 
 
@@ -93,6 +94,7 @@ class _KrylovSpace:
         self._next = normalized(torch.where(flat.isfinite().all(1, keepdim=True), flat, 0))
         self._scale = flat.new_zeros(len(flat))
         self._age = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
+        self._random = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
         self.size = 0
         self.finite = flat.isfinite().all(1)
         self.settled = torch.zeros_like(self.finite)
@@ -122,7 +124,8 @@ class _KrylovSpace:
         self._diagonal.append(alpha.double())
         self._off_diagonal.append(self.beta)
         self._age += 1
-        self.settled = (self._age >= 3) | exhausted & (self.size > 1) | (self.size == w.shape[1])
+        # A random direction that is exhausted has shown every eigenvalue there is outside the earlier basis.
+        self.settled = torch.where(exhausted, self._random, self._age >= 3) | (self.size == w.shape[1])
         self._next = normalized(w)
         if not self.complete:
             self._refresh(exhausted)
@@ -149,7 +152,7 @@ class _KrylovSpace:
         """Replace the next direction of some examples by a random one orthogonal to their basis."""
         if not where.any():
             return
-        noise = torch.randn(self._next.shape, generator=self._generator, dtype=self._next.dtype)
-        fresh = normalized(self._orthogonalize(noise.to(self._next.device)))
+        fresh = normalized(self._orthogonalize(randn(self._next.shape, self._next, self._generator)))
         self._next = torch.where(where[:, None], fresh, self._next)
         self._age = torch.where(where, 0, self._age)
+        self._random = self._random | where

@@ -12,6 +12,7 @@ from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.checks import at_least, check_logits, exponent
 from meseta.errors import UserError
 from meseta.linalg.norms import norm, normalized
+from meseta.linalg.random import randn
 from meseta.objectives.base import Objective, ObjectiveValue
 
 
@@ -36,12 +37,12 @@ class CrossLipschitz(Objective):
     """
 
     weight: float = 0.02
-    q: float = 2
+    q: float = 2.0
     estimator: Literal["sampled", "exact"] = "sampled"
 
     def __post_init__(self) -> None:
         at_least("weight", self.weight, 0)
-        exponent("q", self.q)
+        object.__setattr__(self, "q", exponent("q", self.q))
         if self.estimator not in ("sampled", "exact"):
             raise UserError(f"`estimator` must be sampled or exact, got {self.estimator!r}.")
 
@@ -63,12 +64,7 @@ class CrossLipschitz(Objective):
 
     def _sample(self, logits: Tensor, point: Tensor, generator: torch.Generator | None) -> Tensor:
         classes = logits.shape[1]
-        noise = torch.randn(
-            logits.shape,
-            generator=generator,
-            dtype=logits.dtype,
-            device=generator.device if generator else logits.device,
-        ).to(logits.device)
+        noise = randn(logits.shape, logits, generator)
         if self.q == 2:
             u = normalized(noise - noise.mean(1, keepdim=True))
             return 2 / classes * (classes - 1) * norm(vector_jacobian(logits, point, u)) ** 2

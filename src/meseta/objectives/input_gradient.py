@@ -32,12 +32,12 @@ class InputGradient(Objective):
     """
 
     weight: float = 0.1
-    q: float = 2
+    q: float = 2.0
     power: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
         at_least("weight", self.weight, 0)
-        exponent("q", self.q)
+        object.__setattr__(self, "q", exponent("q", self.q))
         if self.power not in (1, 2):
             raise UserError(f"`power` must be 1 or 2, got {self.power}.")
 

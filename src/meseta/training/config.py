@@ -1,7 +1,7 @@
 """What a training run is: the fields of its configuration file."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from meseta.checks import whole
 from meseta.data import DataConfig
@@ -9,6 +9,8 @@ from meseta.errors import UserError
 from meseta.models import Architecture, SiluCnn
 from meseta.objectives import Erm, Objective
 from meseta.training.optimizers import Adam, Constant, Optimizer, Schedule
+
+Augmentation = Literal["none", "crop", "crop_flip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +21,7 @@ class RunConfig:
         name: of the run and its folder; None for data set, model and objective in one word.
         out: folder that run folders are made in.
         data: data set, classes and splits.
-        augment: "crop_flip" for random crops with 4 pixels of padding and horizontal flips; "none".
+        augment: "crop" for random crops with 4 pixels of padding, "crop_flip" with horizontal flips too, or "none".
         model: architecture; None for SiluCnn, or for that of `start_from`.
         start_from: folder or hub id of saved weights to fine-tune; None to train from scratch.
         objective: what is minimised.
@@ -34,7 +36,7 @@ class RunConfig:
     name: str | None = None
     out: str = "runs"
     data: DataConfig = DataConfig()
-    augment: Literal["none", "crop_flip"] = "none"
+    augment: Augmentation = "none"
     model: Architecture | None = None
     start_from: str | None = None
     objective: Objective = Erm()
@@ -49,8 +51,8 @@ class RunConfig:
         whole("epochs", self.epochs, 1)
         whole("batch_size", self.batch_size, 1)
         whole("seed", self.seed, 0)
-        if self.augment not in ("none", "crop_flip"):
-            raise UserError(f"`augment` must be none or crop_flip, got {self.augment!r}.")
+        if self.augment not in get_args(Augmentation):
+            raise UserError(f"`augment` must be none, crop or crop_flip, got {self.augment!r}.")
         if self.accelerator not in ("auto", "cpu", "gpu"):
             raise UserError(f"`accelerator` must be auto, cpu or gpu, got {self.accelerator!r}.")
         if self.model is not None and self.start_from is not None:

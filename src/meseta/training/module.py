@@ -11,6 +11,7 @@ from meseta.autodiff.scalar_fields import CrossEntropy
 from meseta.data import augment
 from meseta.errors import UserError
 from meseta.objectives.base import Objective, ObjectiveValue
+from meseta.training.config import Augmentation
 from meseta.training.optimizers import Optimizer, Schedule
 
 
@@ -26,7 +27,7 @@ class ObjectiveModule(lightning.LightningModule):
         objective: what is minimised.
         optimizer: optimiser settings.
         schedule: learning rate over training, updated every step.
-        crop_flip: augment training batches by random crops and flips.
+        augmentation: "none", "crop" or "crop_flip", of training batches.
         seed: of augmentation and objective.
     """
 
@@ -37,14 +38,14 @@ class ObjectiveModule(lightning.LightningModule):
         optimizer: Optimizer,
         schedule: Schedule,
         *,
-        crop_flip: bool = False,
+        augmentation: Augmentation = "none",
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self._optimizer, self._schedule = optimizer, schedule
-        self._crop_flip, self._seed = crop_flip, seed
+        self._augmentation, self._seed = augmentation, seed
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> ObjectiveValue:
         """Return the objective on a batch."""
@@ -54,8 +55,8 @@ class ObjectiveModule(lightning.LightningModule):
         """Return the loss of one step, and log its terms."""
         x, y = batch
         generator = torch.Generator(x.device).manual_seed(self._seed + 1_000_003 * (self.global_step + 1))
-        if self._crop_flip:
-            x = augment(x, generator=generator)
+        if self._augmentation != "none":
+            x = augment(x, flip=self._augmentation == "crop_flip", generator=generator)
         value: ObjectiveValue = self(x, y, generator)
         if not value.total.isfinite():
             worst = [name for name, term in value.terms.items() if not term.isfinite().all()]
@@ -78,9 +79,8 @@ class ObjectiveModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return optimiser and per-step schedule."""
         optimizer = self._optimizer.build(self.model.parameters())
-        epochs = self.trainer.max_epochs or 1
-        steps = max(1, int(self.trainer.estimated_stepping_batches) // epochs)
+        total = max(1, int(self.trainer.estimated_stepping_batches))
         scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self._schedule.factor(min(step / steps, epochs), epochs)
+            optimizer, lambda step: self._schedule.factor(min(step / total, 1.0))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

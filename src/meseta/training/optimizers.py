@@ -84,18 +84,18 @@ class AdamW(Optimizer):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
-    """The learning rate over training, as a factor of the optimiser's `lr`."""
+    """The learning rate over training, as a factor of the optimiser's `lr`; every position is a share of training."""
 
     @abstractmethod
-    def factor(self, epoch: float, epochs: int) -> float:
-        """Return the factor at a fractional epoch in [0, epochs]."""
+    def factor(self, share: float) -> float:
+        """Return the factor after a share of training in [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Constant(Schedule):
     """The same learning rate throughout."""
 
-    def factor(self, epoch: float, epochs: int) -> float:
+    def factor(self, share: float) -> float:
         """Return 1."""
         return 1.0
 
@@ -105,21 +105,24 @@ class StepDecay(Schedule):
     """Multiply the learning rate by `gamma` at each milestone.
 
     Args:
-        milestones: epochs, possibly fractional.
+        milestones: shares of training, in (0, 1).
         gamma: the factor, in (0, 1].
 
-    Source: SOAR (Ma 2020, appendix): 0.1 at epochs 100 and 150 of 200.
+    Source: SOAR (Ma 2020, appendix): 0.1 at epochs 100 and 150 of 200; Guo 2020, appendix F: at (0.6, 0.8).
     """
 
-    milestones: tuple[float, ...] = (100, 150)
+    milestones: tuple[float, ...] = (0.5, 0.75)
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        positive("gamma", self.gamma)
+        if not all(0 < milestone < 1 for milestone in self.milestones):
+            raise UserError(f"`milestones` must be shares of training in (0, 1), got {self.milestones}.")
+        if not 0 < self.gamma <= 1:
+            raise UserError(f"`gamma` must be in (0, 1], got {self.gamma}. 0.1 is usual.")
 
-    def factor(self, epoch: float, epochs: int) -> float:
+    def factor(self, share: float) -> float:
         """Return gamma to the number of milestones passed."""
-        return self.gamma ** sum(epoch >= milestone for milestone in self.milestones)
+        return self.gamma ** sum(share >= milestone for milestone in self.milestones)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,19 +130,20 @@ class Cosine(Schedule):
     """Fall from 1 to 0 along a half cosine, after an optional linear warm-up.
 
     Args:
-        warmup: epochs of linear rise at the start.
+        warmup: share of training with a linear rise, in [0, 1).
     """
 
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
-        at_least("warmup", self.warmup, 0)
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"`warmup` must be a share of training in [0, 1), got {self.warmup}.")
 
-    def factor(self, epoch: float, epochs: int) -> float:
-        """Return the factor at `epoch`."""
-        if epoch < self.warmup:
-            return epoch / self.warmup
-        return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup) / max(epochs - self.warmup, 1e-9)))
+    def factor(self, share: float) -> float:
+        """Return the factor after `share`."""
+        if share < self.warmup:
+            return share / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * (share - self.warmup) / (1 - self.warmup)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +151,7 @@ class Cyclic(Schedule):
     """One triangle: rise from 0 to 1 until `peak`, then fall to 0.
 
     Args:
-        peak: where the peak lies, as a share of all epochs in (0, 1).
+        peak: where the peak lies, a share of training in (0, 1).
 
     Source: HAAT (Mei 2022, section 4.1) trains with a cyclic schedule from 0.1 and gives no shape; this one is ours.
     """
@@ -156,9 +160,8 @@ class Cyclic(Schedule):
 
     def __post_init__(self) -> None:
         if not 0 < self.peak < 1:
-            raise UserError(f"`peak` must be in (0, 1), got {self.peak}.")
+            raise UserError(f"`peak` must be a share of training in (0, 1), got {self.peak}.")
 
-    def factor(self, epoch: float, epochs: int) -> float:
-        """Return the factor at `epoch`."""
-        share = epoch / epochs
-        return max(0.0, min(share / self.peak, (1 - share) / (1 - self.peak)))
+    def factor(self, share: float) -> float:
+        """Return the factor after `share`."""
+        return min(share / self.peak, (1 - share) / (1 - self.peak))

@@ -45,9 +45,9 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("`accelerator`: gpu was asked for, and torch sees none. Use cpu or auto.")
     data = config.data.load()
-    if config.augment == "crop_flip" and len(data.input_shape) != 3:
+    if config.augment != "none" and len(data.input_shape) != 3:
         raise UserError(
-            f"`augment`: crop_flip needs images, the data has inputs of shape {data.input_shape}. Use none."
+            f"`augment`: {config.augment} needs images, the data has inputs of shape {data.input_shape}. Use none."
         )
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
@@ -57,7 +57,7 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
             config.objective,
             config.optimizer,
             config.schedule,
-            crop_flip=config.augment == "crop_flip",
+            augmentation=config.augment,
             seed=config.seed,
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +68,7 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
             if not (folder / "checkpoints" / "last.ckpt").exists():  # nothing worth keeping, so nothing is left
                 rmtree(folder)
             raise
-    module.model.eval()
-    network.to("cpu").save_pretrained(folder)
+    network.eval().cpu().save_pretrained(folder)
     section = Training(
         provenance=clock.stop(),
         objective=repr(config.objective),
@@ -126,12 +125,14 @@ def _fit(
             num_sanity_val_steps=0,
         )
         order = torch.Generator().manual_seed(config.seed)
-        trainer.fit(
-            module,
-            loader(data.train, config.batch_size, shuffle=True, generator=order),
-            loader(data.val, max(config.batch_size, 256)),
-        )
-    _keep_metrics(folder)
+        try:
+            trainer.fit(
+                module,
+                loader(data.train, config.batch_size, shuffle=True, generator=order),
+                loader(data.val, max(config.batch_size, 256)),
+            )
+        finally:
+            _keep_metrics(folder)
     return clock, _finite(trainer.callback_metrics)
 
 
@@ -170,8 +171,9 @@ class _Clock(Callback):
 
 def _keep_metrics(folder: Path) -> None:
     """Move Lightning's CSV to where the run keeps it."""
-    (folder / "csv" / "metrics.csv").replace(folder / "metrics.csv")
-    rmtree(folder / "csv")
+    if (folder / "csv" / "metrics.csv").exists():
+        (folder / "csv" / "metrics.csv").replace(folder / "metrics.csv")
+    rmtree(folder / "csv", ignore_errors=True)
 
 
 def _finite(metrics: Mapping[str, torch.Tensor]) -> dict[str, float | None]:

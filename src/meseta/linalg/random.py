@@ -1,0 +1,18 @@
+"""Random numbers like a tensor, drawn where the generator lives, so that its seed decides them on every device."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def rand(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return uniform numbers in [0, 1) of the dtype and on the device of `like`."""
+    device = generator.device if generator else like.device
+    return torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=device).to(like.device)
+
+
+def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Return standard normal numbers of the dtype and on the device of `like`."""
+    device = generator.device if generator else like.device
+    return torch.randn(tuple(shape), generator=generator, dtype=like.dtype, device=device).to(like.device)
