@@ -31,7 +31,8 @@ class CrossLipschitz(Objective):
             classes drawn uniformly, times (K-1)/K.
 
     Terms: cross_entropy, cross_lipschitz = Omega or its estimate.
-    Cost: sampled, about 1.6 plain steps on a small CNN with 10 classes; exact, about 6 to 9.
+    Cost: sampled, 2.8 plain steps on the SiLU CNN with 10 classes, 2.4 on ResNet-18; exact, 19 and 15, since each class
+    costs a backward and a double backward (`benchmarks/training_step.py`).
     Source: Hein & Andriushchenko 2017, eq. 5, as used by Mustafa 2020; differs: the sampled estimator is ours; on the
     sphere it has less variance than with a Gaussian u, and the same mean.
     """

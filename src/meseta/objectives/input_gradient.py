@@ -26,7 +26,7 @@ class InputGradient(Objective):
         power: 2 (Ross & Doshi-Velez) or 1 (to first order the adversarial loss itself, with weight = eps).
 
     Terms: cross_entropy, input_gradient = ||grad_x l||_q.
-    Cost: one double backward, about 1.7 plain steps on a small CNN.
+    Cost: one double backward; 2.8 plain steps on the SiLU CNN, 2.4 on ResNet-18 (`benchmarks/training_step.py`).
     Source: Ross & Doshi-Velez 2018, eq. 3 (q = 2, squared); Lyu et al. 2015 for general q. Differs: per-example
     gradients; published codes differentiate the batch mean, which makes their weight depend on the batch size.
     """
