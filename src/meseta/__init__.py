@@ -3,9 +3,9 @@
 The names most people need, imported on first use so that `import meseta` and `meseta --help` stay fast.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from meseta.lazy import lazy
 from meseta.version import __version__
 
 if TYPE_CHECKING:
@@ -14,10 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Threat", "__version__", "evaluate"]
 
-_HOME = {"Threat": "meseta.threat", "evaluate": "meseta.evaluation"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'meseta' has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {"Threat": "meseta.threat", "evaluate": "meseta.evaluation"},
+)

@@ -117,13 +117,18 @@ def test_l2_moves_where_the_gradient_is_subnormal():
 
 def test_restarts_work_where_the_model_answers_in_another_precision():
     model, x, y = trained()
-    PGD(steps=2, restarts=3)(lambda inputs: model(inputs).double(), x[:20], y[:20])
+    threat = Threat(eps=0.1)
+    adversarial = PGD(threat=threat, steps=5, restarts=3)(lambda inputs: model(inputs).double(), x, y)
+    assert adversarial.dtype == x.dtype
+    assert threat.contains(adversarial, x).all()
+    assert accuracy(model, adversarial, y) < accuracy(model, x, y)
 
 
 def test_labels_of_every_integer_type_are_understood():
     model, x, y = trained()
+    expected = PGD(random_start=False)(model, x[:50], y[:50])
     for dtype in (torch.int32, torch.uint8):
-        PGD(steps=2)(model, x[:4], y[:4].to(dtype))
+        assert torch.equal(PGD(random_start=False)(model, x[:50], y[:50].to(dtype)), expected)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 `meseta.evaluation.record` needs no torch, so the names that do are imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from meseta.lazy import lazy
 
 if TYPE_CHECKING:
     from meseta.evaluation.judge import Judgement, judge_attack
@@ -13,15 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Judgement", "evaluate", "judge_attack", "measure"]
 
-_HOME = {
-    "Judgement": "meseta.evaluation.judge",
-    "evaluate": "meseta.evaluation.robustness",
-    "judge_attack": "meseta.evaluation.judge",
-    "measure": "meseta.evaluation.statistics",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'meseta.evaluation' has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "Judgement": "meseta.evaluation.judge",
+        "evaluate": "meseta.evaluation.robustness",
+        "judge_attack": "meseta.evaluation.judge",
+        "measure": "meseta.evaluation.statistics",
+    },
+)

@@ -3,8 +3,9 @@
 Reads records only, never a model: pages are rebuilt without torch. The names are imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from meseta.lazy import lazy
 
 if TYPE_CHECKING:
     from meseta.report.drawing import write_figures
@@ -13,16 +14,13 @@ if TYPE_CHECKING:
 
 __all__ = ["comparison_table", "to_markdown", "to_rich", "write_figures", "write_report"]
 
-_HOME = {
-    "comparison_table": "meseta.report.table",
-    "to_markdown": "meseta.report.table",
-    "to_rich": "meseta.report.table",
-    "write_figures": "meseta.report.drawing",
-    "write_report": "meseta.report.page",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(_HOME[name]), name)
-    raise AttributeError(f"module 'meseta.report' has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "comparison_table": "meseta.report.table",
+        "to_markdown": "meseta.report.table",
+        "to_rich": "meseta.report.table",
+        "write_figures": "meseta.report.drawing",
+        "write_report": "meseta.report.page",
+    },
+)
