@@ -1,5 +1,6 @@
 """Check a caller's model, inputs and labels, in one place; borrow a model's mode and put it back."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Real
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from meseta.errors import UserError
 
 Bounds = tuple[float, float]
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+"""What a data set or model on the hub is called: owner/name."""
 
 
 def check_batch(x: Tensor, y: Tensor, *, bounds: Bounds | None = None) -> None:

@@ -5,13 +5,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from meseta.errors import UserError, require, unknown_name
 from meseta.version import __version__
 
 if TYPE_CHECKING:
     from meseta.evaluation.record import Record
+    from meseta.workflow import Run
+
+Config = TypeVar("Config")
 
 HELP = """usage: meseta VERB [OPTIONS]
 
@@ -81,8 +84,8 @@ def train(arguments: list[str]) -> None:
 
 def evaluate(arguments: list[str]) -> None:
     """Attack a run."""
-    from meseta.configuration import parse, parser
-    from meseta.workflow import EvaluateConfig, evaluate_run, load_run
+    from meseta.configuration import parser
+    from meseta.workflow import EvaluateConfig, evaluate_run
 
     options = parser(
         EvaluateConfig,
@@ -91,10 +94,7 @@ def evaluate(arguments: list[str]) -> None:
         description="Clean accuracy, and accuracy under every attack with the worst case per example. "
         "`--norm NORM --eps EPS ...` may be repeated and stands for --threats.",
     )
-    options.add_argument("run", type=str, help="folder of a run")
-    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
-    config, parsed = parse(options, EvaluateConfig, _threats(arguments))
-    run = load_run(Path(parsed["run"]), device=parsed["device"])
+    config, run = _with_run(options, EvaluateConfig, _threats(arguments))
     if run.record.evaluation is not None:
         _say("the earlier evaluation in this run's record is replaced")
     with _progress("attacking", len(run.examples(config.split, config.n))) as advance:
@@ -104,14 +104,11 @@ def evaluate(arguments: list[str]) -> None:
 
 def measure(arguments: list[str]) -> None:
     """Measure a run."""
-    from meseta.configuration import parse, parser
-    from meseta.workflow import MeasureConfig, load_run, measure_run
+    from meseta.configuration import parser
+    from meseta.workflow import MeasureConfig, measure_run
 
     options = parser(MeasureConfig, prog="meseta measure", description="Curvature and gradients of a run.")
-    options.add_argument("run", type=str, help="folder of a run")
-    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
-    config, parsed = parse(options, MeasureConfig, arguments)
-    run = load_run(Path(parsed["run"]), device=parsed["device"])
+    config, run = _with_run(options, MeasureConfig, arguments)
     total = len(run.examples(config.split, config.n)) * len(config.measures)
     with _progress("measuring", total) as advance:
         record = measure_run(run, config, progress=advance)
@@ -159,6 +156,17 @@ def list_(arguments: list[str]) -> None:
 VERBS = {"demo": demo, "train": train, "evaluate": evaluate, "measure": measure, "report": report, "list": list_}
 
 _RECIPES = Path(__file__).parent / "recipes"
+
+
+def _with_run(options: Any, config: "type[Config]", arguments: Sequence[str]) -> "tuple[Config, Run]":
+    """Return the settings and the loaded run of a verb that works on one."""
+    from meseta.configuration import parse
+    from meseta.workflow import load_run
+
+    options.add_argument("run", type=str, help="folder of a run")
+    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
+    settings, parsed = parse(options, config, arguments)
+    return settings, load_run(Path(parsed["run"]), device=parsed["device"])
 
 
 def _recipe(name: str) -> Path:

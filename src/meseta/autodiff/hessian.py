@@ -7,7 +7,7 @@ from meseta.autodiff.gradient import derivatives_of_derivatives, gradient_of, le
 from meseta.autodiff.scalar_fields import BoundField
 from meseta.checks import positive
 from meseta.errors import UserError
-from meseta.linalg.norms import norm, per_example
+from meseta.linalg.norms import norm, normalized, per_example
 from meseta.shapes import Float
 
 
@@ -72,7 +72,7 @@ class FiniteDifferenceHessian:
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return the difference quotient along v; zero for v = 0."""
         length = norm(v.detach(), 2)
-        shift = per_example(torch.where(length > 0, self._radius / length, 0), v) * v.detach()
+        shift = self._radius * normalized(v.detach())
         check_resolution(self._x, shift)
         _, shifted = value_and_gradient(self._f, self._x + shift, create_graph=create_graph)
         if self._central:

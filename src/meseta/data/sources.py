@@ -1,7 +1,6 @@
 """From a name to decoded splits: which kind of source it is, and the cache of what was decoded."""
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from meseta.checks import HUB_ID
 from meseta.data.cache import cached, fingerprint
 from meseta.data.images import Split, named_split, numbered
 from meseta.errors import MissingExtra, UserError, unknown_name
@@ -22,7 +22,6 @@ KNOWN = {
 }
 """Sources that are known to work, each in one line; any other of the same kind works too."""
 
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 TENSORS = {f"{split}_{kind}" for split in ("train", "val", "test") for kind in ("images", "labels")}
 
 

@@ -1,7 +1,6 @@
 """The module that an architecture builds: normalisation, then layers; saved as safetensors and JSON, never a pickle."""
 
 import json
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from inspect import isabstract
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from meseta.checks import HUB_ID
 from meseta.errors import MissingExtra, UserError, unknown_name
 from meseta.files import write_text, write_whole
 from meseta.version import __version__
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 FORMAT = 1
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 class Normalize(nn.Module):
