@@ -13,7 +13,7 @@ ROOT = Path(meseta.__file__).parent
 ROWS = [
     {"version", "lazy", "shapes", "errors"},
     {"files", "checks"},
-    {"linalg"},
+    {"linalg", "schedules"},
     {"autodiff", "threat"},
     {"geometry", "attacks", "models", "data"},
     {"objectives"},

@@ -14,7 +14,7 @@ KINDS = {
     "scalar fields": ("meseta.autodiff", "ScalarField"),
     "eigensolvers": ("meseta.linalg", "Eigensolver"),
     "optimizers": ("meseta.training", "Optimizer"),
-    "schedules": ("meseta.training", "Schedule"),
+    "schedules": ("meseta.schedules", "Schedule"),
 }
 """What the project offers: the folder of each kind, and the base class of its methods."""
 

@@ -9,10 +9,19 @@ from torch import nn
 
 from meseta.attacks import PGD
 from meseta.errors import UserError
+from meseta.objectives import AdversarialTraining, CrossLipschitz, DecisionGradient, Sum
 from meseta.registry import methods
 
 OBJECTIVES = sorted(methods("objectives").items())
 every_objective = pytest.mark.parametrize("objective", [o for _, o in OBJECTIVES], ids=[name for name, _ in OBJECTIVES])
+
+# Settings without randomness, where the defaults draw any.
+DETERMINISTIC = {
+    "AdversarialTraining": lambda: AdversarialTraining(attack=STILL),
+    "CrossLipschitz": lambda: CrossLipschitz(estimator="exact"),
+    "Sum": lambda: Sum(parts=(AdversarialTraining(attack=STILL), DecisionGradient())),
+}
+STILL = PGD(steps=3, random_start=False, drop_broken=False)
 
 
 def seeded(seed=0):
@@ -49,10 +58,7 @@ def test_every_parameter_of_a_smooth_net_gets_a_finite_gradient(objective, smoot
 def test_order_and_size_of_the_batch_do_not_matter(objective, smooth_batch):
     """The objective on a batch is the mean of the objectives on its examples (tested where nothing is random)."""
     b = smooth_batch
-    settings = {"estimator": "exact"} if objective.__name__ == "CrossLipschitz" else {}
-    if objective.__name__ == "AdversarialTraining":
-        settings = {"attack": PGD(steps=3, random_start=False, drop_broken=False)}
-    o = objective(**settings)
+    o = DETERMINISTIC.get(objective.__name__, objective)()
     total, gradients = parameter_gradients(o, b.model, b.x, b.y)
     singles = [parameter_gradients(o, b.model, b.x[i : i + 1], b.y[i : i + 1]) for i in reversed(range(len(b.x)))]
     torch.testing.assert_close(total.total, torch.stack([s.total for s, _ in singles]).mean())

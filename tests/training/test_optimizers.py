@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from meseta.errors import UserError
-from meseta.training import Adam, AdamW, Constant, Cosine, Cyclic, Sgd, StepDecay
+from meseta.schedules import Constant, Cosine, Cyclic, StepDecay
+from meseta.training import Adam, AdamW, Sgd
 
 
 def test_schedules_by_hand():

@@ -12,7 +12,8 @@ from meseta.errors import UserError
 from meseta.evaluation.record import read_record
 from meseta.models import LeNet300100, Mlp, Network, SiluCnn
 from meseta.objectives import AdversarialTraining, InputGradient, Objective, ObjectiveValue
-from meseta.training import Cosine, RunConfig, Sgd, train
+from meseta.schedules import Cosine
+from meseta.training import RunConfig, Sgd, train
 
 DATA = DataConfig(train_limit=320, test_limit=100)
 

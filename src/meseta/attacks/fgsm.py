@@ -7,26 +7,36 @@ from torch import Tensor
 
 from meseta.attacks.base import Attack, loss_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
+from meseta.checks import positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class FGSM(Attack):
-    """One steepest step of length eps from the input.
+    """One steepest step from the input, or from a random point of the ball.
 
-    x' = project(x + eps s), s = sign(g) for Linf, g / ||g||_2 for L2, the signed unit vector of the largest entry of g
-    for L1, with g the gradient of the loss. Exact on binary linear models under Linf without bounds.
+    x' = project(x0 + stride eps s), s = sign(g) for Linf, g / ||g||_2 for L2, the signed unit vector of the largest
+    entry of g for L1, with g the gradient of the loss at x0. Exact on binary linear models under Linf without bounds.
 
     Args:
         threat: norm, eps and bounds.
         loss: the field whose gradient is followed.
+        random_start: x0 uniform in the ball, not the input itself.
+        stride: length of the step in units of eps: 1, or 1.25 with a random start ("fast" adversarial training).
 
     Cost: one forward and one backward to the input.
-    Source: Goodfellow, Shlens & Szegedy 2015, section 4; the L2 and L1 forms are the steepest steps of those norms.
+    Source: Goodfellow, Shlens & Szegedy 2015, section 4; the L2 and L1 forms are the steepest steps of those norms;
+    Wong, Rice & Kolter 2020, Algorithm 3 for the random start.
     """
 
     loss: ScalarField = CrossEntropy()
+    random_start: bool = False
+    stride: float = 1.0
+
+    def __post_init__(self) -> None:
+        positive("stride", self.stride)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return x moved by one step."""
-        _, _, gradient = loss_and_gradient(model, self.loss, x, y)
-        return self.threat.project(x + self.threat.eps * self.threat.steepest(gradient, x), x)
+        """Return the start moved by one step."""
+        start = self.threat.sample(x, generator=generator) if self.random_start else x
+        _, _, gradient = loss_and_gradient(model, self.loss, start, y)
+        return self.threat.project(start + self.stride * self.threat.eps * self.threat.steepest(gradient, start), x)

@@ -1,9 +1,24 @@
 """Training objectives: loss plus regulariser, averaged over the batch. One objective a file."""
 
 from meseta.objectives.adversarial_training import AdversarialTraining
-from meseta.objectives.base import Objective, ObjectiveValue
+from meseta.objectives.base import Objective, ObjectiveValue, Penalty, Regularizer
 from meseta.objectives.cross_lipschitz import CrossLipschitz
+from meseta.objectives.decision_gradient import DecisionGradient
 from meseta.objectives.erm import Erm
 from meseta.objectives.input_gradient import InputGradient
+from meseta.objectives.scheduled import Scheduled
+from meseta.objectives.sum import Sum
 
-__all__ = ["AdversarialTraining", "CrossLipschitz", "Erm", "InputGradient", "Objective", "ObjectiveValue"]
+__all__ = [
+    "AdversarialTraining",
+    "CrossLipschitz",
+    "DecisionGradient",
+    "Erm",
+    "InputGradient",
+    "Objective",
+    "ObjectiveValue",
+    "Penalty",
+    "Regularizer",
+    "Scheduled",
+    "Sum",
+]

@@ -1,13 +1,13 @@
 """What every training objective takes and returns. Only objectives average over the batch."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from meseta.autodiff.scalar_fields import Model
-from meseta.checks import check_batch, constant
+from meseta.autodiff.scalar_fields import CrossEntropy, Model
+from meseta.checks import at_least, check_batch, constant
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,54 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
         """Return the objective; inputs are checked."""
+
+    def at(self, share: float) -> "Objective":
+        """Return the objective as it is after a share of training in [0, 1]; itself unless a setting is scheduled."""
+        return self
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """What a regulariser adds to the loss, before its weight.
+
+    Attributes:
+        value: (B,) the penalty of each example, with the graph to the parameters.
+        loss: (B,) the loss where computing the penalty gave it as well, else None.
+        terms: what gets logged, detached.
+    """
+
+    value: Tensor
+    loss: Tensor | None = None
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regularizer(Objective):
+    """A loss and a weighted penalty: mean_i l(x_i) + weight R(x_i).
+
+    `Sum` adds the penalties of several regularisers to one loss.
+
+    Args:
+        weight: of the penalty, in loss units per unit of R, at least 0.
+    """
+
+    weight: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least("weight", self.weight, 0)
+
+    def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
+        """Return the mean of loss and weighted penalty."""
+        penalty = self.penalize(model, x, y, generator)
+        loss = self.loss(model, x, y, generator) if penalty.loss is None else penalty.loss
+        return ObjectiveValue(
+            (loss + self.weight * penalty.value).mean(), {"cross_entropy": loss.detach(), **penalty.terms}
+        )
+
+    @abstractmethod
+    def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
+        """Return the penalty R per example; inputs are checked."""
+
+    def loss(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the loss per example; only asked for where the penalty brings none."""
+        return CrossEntropy().bind(model, x, y)(x)

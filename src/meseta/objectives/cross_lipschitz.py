@@ -9,15 +9,15 @@ from torch import Tensor
 from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
 from meseta.autodiff.jacobian import logits_and_jacobian, vector_jacobian
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import at_least, check_logits, exponent
+from meseta.checks import check_logits, exponent
 from meseta.errors import UserError
 from meseta.linalg.norms import norm, normalized
 from meseta.linalg.random import randn
-from meseta.objectives.base import Objective, ObjectiveValue
+from meseta.objectives.base import Penalty, Regularizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossLipschitz(Objective):
+class CrossLipschitz(Regularizer):
     """Penalise the differences between the logits' input gradients.
 
     mean_i l(x_i) + weight Omega(x_i),  Omega = (1/K^2) sum_{l,m} ||v_l - v_m||_q^2,  v_k = grad_x z_k
@@ -42,26 +42,23 @@ class CrossLipschitz(Objective):
     estimator: Literal["sampled", "exact"] = "sampled"
 
     def __post_init__(self) -> None:
-        at_least("weight", self.weight, 0)
+        super().__post_init__()
         object.__setattr__(self, "q", exponent("q", self.q))
         if self.estimator not in ("sampled", "exact"):
             raise UserError(f"`estimator` must be sampled or exact, got {self.estimator!r}.")
 
-    def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
-        """Return the mean of loss and weighted penalty."""
+    def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
+        """Return Omega or its estimate; the loss comes from the same forward."""
         with derivatives_of_derivatives():
             if self.estimator == "exact":
                 logits, jacobian = logits_and_jacobian(model, x, create_graph=True)
+                check_logits(logits, x, y)
                 omega = cross_lipschitz(jacobian, self.q)
             else:
                 point = leaf(x)
                 logits = check_logits(model(point.clone()), x, y)
                 omega = self._sample(logits, point, generator)
-            loss = CrossEntropy().of_logits(check_logits(logits, x, y), y)
-            return ObjectiveValue(
-                (loss + self.weight * omega).mean(),
-                {"cross_entropy": loss.detach(), "cross_lipschitz": omega.detach()},
-            )
+            return Penalty(omega, CrossEntropy().of_logits(logits, y), {"cross_lipschitz": omega.detach()})
 
     def _sample(self, logits: Tensor, point: Tensor, generator: torch.Generator | None) -> Tensor:
         classes = logits.shape[1]

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import at_least, exponent
+from meseta.checks import exponent
 from meseta.errors import UserError
 from meseta.linalg.norms import norm
-from meseta.objectives.base import Objective, ObjectiveValue
+from meseta.objectives.base import Penalty, Regularizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class InputGradient(Objective):
+class InputGradient(Regularizer):
     """Penalise the norm of the input gradient of the loss.
 
     mean_i l(x_i) + weight ||grad_x l(x_i)||_q ** power
@@ -31,21 +31,17 @@ class InputGradient(Objective):
     gradients; published codes differentiate the batch mean, which makes their weight depend on the batch size.
     """
 
-    weight: float = 0.1
     q: float = 2.0
     power: Literal[1, 2] = 2
 
     def __post_init__(self) -> None:
-        at_least("weight", self.weight, 0)
+        super().__post_init__()
         object.__setattr__(self, "q", exponent("q", self.q))
         if self.power not in (1, 2):
             raise UserError(f"`power` must be 1 or 2, got {self.power}.")
 
-    def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
-        """Return the mean of loss and weighted penalty."""
+    def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
+        """Return the norm of the gradient; the loss comes from the same forward."""
         loss, gradient = value_and_gradient(CrossEntropy().bind(model, x, y), x, create_graph=True)
         length = norm(gradient, self.q)
-        return ObjectiveValue(
-            (loss + self.weight * length**self.power).mean(),
-            {"cross_entropy": loss.detach(), "input_gradient": length.detach()},
-        )
+        return Penalty(length**self.power, loss, {"input_gradient": length.detach()})

@@ -1,10 +1,10 @@
-"""Training: a run's configuration, optimisers and schedules. `meseta.training.run` needs the extra `train`."""
+"""Training: a run's configuration and its optimisers. `meseta.training.run` needs the extra `train`."""
 
 from typing import TYPE_CHECKING, Any
 
 from meseta.errors import MissingExtra
 from meseta.training.config import RunConfig
-from meseta.training.optimizers import Adam, AdamW, Constant, Cosine, Cyclic, Optimizer, Schedule, Sgd, StepDecay
+from meseta.training.optimizers import Adam, AdamW, Optimizer, Sgd
 
 if TYPE_CHECKING:
     from meseta.training.run import train
@@ -12,14 +12,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Adam",
     "AdamW",
-    "Constant",
-    "Cosine",
-    "Cyclic",
     "Optimizer",
     "RunConfig",
-    "Schedule",
     "Sgd",
-    "StepDecay",
     "train",
 ]
 

@@ -8,7 +8,8 @@ from meseta.data import DataConfig
 from meseta.errors import UserError
 from meseta.models import Architecture, SiluCnn
 from meseta.objectives import Erm, Objective
-from meseta.training.optimizers import Adam, Constant, Optimizer, Schedule
+from meseta.schedules import Constant, Schedule
+from meseta.training.optimizers import Adam, Optimizer
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 

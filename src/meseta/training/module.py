@@ -11,8 +11,9 @@ from meseta.autodiff.scalar_fields import CrossEntropy
 from meseta.data import augment
 from meseta.errors import UserError
 from meseta.objectives.base import Objective, ObjectiveValue
+from meseta.schedules import Schedule
 from meseta.training.config import Augmentation
-from meseta.training.optimizers import Optimizer, Schedule
+from meseta.training.optimizers import Optimizer
 
 
 class ObjectiveModule(lightning.LightningModule):
@@ -48,8 +49,14 @@ class ObjectiveModule(lightning.LightningModule):
         self._augmentation, self._seed = augmentation, seed
 
     def forward(self, x: Tensor, y: Tensor, generator: torch.Generator | None = None) -> ObjectiveValue:
-        """Return the objective on a batch."""
-        return self.objective(self.model, x, y, generator=generator)
+        """Return the objective on a batch, with its settings as they are at this point of training."""
+        return self._objective_now()(self.model, x, y, generator=generator)
+
+    def _objective_now(self) -> Objective:
+        """Return the objective as it is at the middle of this step; with its full settings outside a trainer."""
+        if self._trainer is None:
+            return self.objective
+        return self.objective.at((self.global_step + 0.5) / max(1, int(self.trainer.estimated_stepping_batches)))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of one step, and log its terms."""
