@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from meseta.autodiff.layers import lean_layers
 from meseta.autodiff.scalar_fields import BoundField
 from meseta.errors import UserError
 from meseta.shapes import Float
@@ -22,9 +23,10 @@ def leaf(x: Tensor) -> Tensor:
 def derivatives_of_derivatives() -> Iterator[None]:
     """Build graphs that can be differentiated twice, whatever the caller's grad or inference mode.
 
-    Attention runs on the math backend, the only one whose backward has a derivative.
+    Attention runs on the math backend, the only one whose backward has a derivative; convolutions and SiLU on layers
+    whose second derivatives are cheap.
     """
-    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+    with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), lean_layers():
         yield
 
 

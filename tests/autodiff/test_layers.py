@@ -1,0 +1,154 @@
+"""The lean layers are torch's own: values, derivatives of every order, and nothing computed that nobody asked for."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.autograd import gradcheck, gradgradcheck
+from torch.utils.flop_counter import FlopCounterMode
+
+from meseta.autodiff.layers import lean_layers
+
+GEOMETRIES = [
+    {},
+    {"stride": 2, "padding": 1},
+    {"stride": (2, 1), "padding": (0, 2), "dilation": (1, 2)},
+    {"groups": 2, "padding": 1},
+    {"groups": 4},  # depthwise
+]
+
+
+def tensors(*shapes, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def lean(function):
+    def run(*arguments):
+        with lean_layers():
+            return function(*arguments)
+
+    return run
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_convolution_has_torchs_value_and_right_derivatives(geometry):
+    x, weight, bias = tensors((2, 4, 5, 6), (4, 4 // geometry.get("groups", 1), 3, 2), (4,))
+
+    def convolve(*arguments):
+        return F.conv2d(*arguments, **geometry)
+
+    torch.testing.assert_close(lean(convolve)(x, weight, bias), convolve(x, weight, bias))
+    assert gradcheck(lean(convolve), (x, weight, bias))
+    assert gradgradcheck(lean(convolve), (x, weight, bias))
+
+
+def test_third_derivatives_agree_with_torchs():
+    """What a parameter gradient of a Hessian penalty needs: d/dw of v^T (d^2 f / dx^2) v."""
+
+    def penalty(x, w1, w2, v):
+        f = F.silu(F.conv2d(F.silu(F.conv2d(x, w1, padding=1)), w2)).pow(2).sum()
+        (gradient,) = torch.autograd.grad(f, x, create_graph=True)
+        (product,) = torch.autograd.grad(gradient, x, v, create_graph=True)
+        return (v * product).sum()
+
+    x, w1, w2, v = tensors((2, 2, 5, 5), (3, 2, 3, 3), (2, 3, 3, 3), (2, 2, 5, 5))
+    ours, theirs = (torch.autograd.grad(run(x, w1, w2, v), (w1, w2)) for run in (lean(penalty), penalty))
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_silu_is_right_to_fourth_order_and_far_out():
+    (x,) = tensors((7, 3))
+    with torch.no_grad():
+        x.mul_(4)[0] = torch.tensor([0.0, 60.0, -60.0])
+    assert gradcheck(lean(F.silu), x)
+    assert gradgradcheck(lean(F.silu), x)
+    derivatives = []
+    for run in (lean(F.silu), F.silu):
+        value, found = run(x), []
+        for _ in range(4):
+            (value,) = torch.autograd.grad(value.sum(), x, create_graph=True)
+            found.append(value)
+        derivatives.append(torch.stack(found))
+    torch.testing.assert_close(*derivatives)
+    assert derivatives[0].isfinite().all()
+
+
+def test_silu_in_blocks_is_silu_as_a_whole():
+    x = torch.randn(9, 40_000)
+
+    def second(run):
+        point = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(run(point).sum(), point, create_graph=True)
+        return torch.autograd.grad(slope.sum(), point)[0]
+
+    torch.testing.assert_close(second(lean(F.silu)), second(F.silu))
+
+
+def flops(run):
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops()
+
+
+def test_only_the_gradients_asked_for_are_computed():
+    """One product with the Hessian is two convolutions' worth of work; torch's double backward does more."""
+    x, w1, w2 = tensors((2, 4, 8, 8), (4, 4, 3, 3), (4, 4, 3, 3), dtype=torch.float32)
+    forward = flops(lambda: F.conv2d(F.conv2d(x, w1, padding=1), w2, padding=1))
+    with lean_layers():
+        value = F.silu(F.conv2d(F.silu(F.conv2d(x, w1, padding=1)), w2, padding=1)).sum()
+        assert flops(lambda: torch.autograd.grad(value, x, retain_graph=True)) == forward
+        (gradient,) = torch.autograd.grad(value, x, create_graph=True)
+    assert flops(lambda: torch.autograd.grad(gradient, x, torch.ones_like(x), retain_graph=True)) == 2 * forward
+    assert flops(lambda: value.backward()) == 2 * forward
+
+
+class Viewing(nn.Module):
+    """What people write: views, strides and in-place steps after a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        x = F.relu(self.conv(x), inplace=True)
+        patches = x.as_strided((len(x), 4, 2, 2), x.contiguous().stride())
+        return torch.cat([x.view(x.size(0), -1), patches.reshape(len(x), -1)], 1)
+
+
+def test_models_that_look_into_memory_still_work():
+    model, x = Viewing(), torch.randn(2, 3, 6, 6)
+    with lean_layers():
+        ours = model(x)
+        once_more = model(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(ours, model(x))
+    torch.testing.assert_close(once_more, model(x))
+
+
+def test_left_to_torch_are_autocast_transforms_strings_and_single_images():
+    conv, x = nn.Conv2d(3, 4, 3, padding="same"), torch.randn(2, 3, 6, 6)
+    with lean_layers():
+        torch.testing.assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias, padding=1))
+        assert conv(x[0]).shape == (4, 6, 6)
+        with torch.autocast("cpu", torch.bfloat16):
+            assert F.conv2d(x, conv.weight).dtype == torch.bfloat16
+        slopes = torch.func.vmap(torch.func.grad(lambda t: F.silu(t).sum()))(x)
+    assert slopes.shape == x.shape
+
+
+def test_blocks_nest_and_end():
+    x = torch.randn(2, 3, 6, 6, requires_grad=True)
+    with lean_layers(), lean_layers():
+        assert type(F.silu(x).grad_fn).__name__ == "_SiluBackward"
+    assert type(F.silu(x).grad_fn).__name__ == "SiluBackward0"
+
+
+def test_changing_a_factor_in_place_before_the_backward_is_an_error_as_in_torch():
+    x, weight = tensors((1, 2, 4, 4), (2, 2, 3, 3))
+    with lean_layers():
+        value = F.conv2d(x, weight).sum()
+    with torch.no_grad():
+        weight.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.backward()
