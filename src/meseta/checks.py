@@ -125,8 +125,29 @@ def constant(x: Tensor) -> Tensor:
         return x.clone() if x.is_inference() else x.detach()
 
 
-def activation_names(model: object) -> str:
-    """Return the class names of the model's activation modules, for error texts."""
+_SMOOTH = {"CELU", "ELU", "GELU", "LogSigmoid", "Mish", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh"}
+
+
+def check_curved(model: object, gradient: Tensor, curvature: Tensor, who: str, instead: str) -> None:
+    """Raise where a second derivative is exactly zero on the whole batch, as on every piecewise-linear network.
+
+    Zero gradients (a constant model) and networks with a smooth activation module (deep in saturation) may pass.
+
+    Args:
+        model: whose activations are looked at.
+        gradient: (B, *input), of the field. curvature: (B,), zero where the second derivative is.
+        who: asks for the second derivative. instead: what to do.
+    """
+    if curvature.any() or not gradient.any() or _activations(model) & _SMOOTH:
+        return
+    found = ", ".join(sorted(_activations(model))) or "none as modules"
+    raise UserError(
+        f"{who}: the margins' Hessian is exactly zero on all {len(curvature)} examples, as on every piecewise-linear "
+        f"network (activation modules found: {found}). Use a smooth activation such as SiLU, or {instead}."
+    )
+
+
+def _activations(model: object) -> set[str]:
+    """Return the class names of the model's activation modules."""
     modules = model.modules() if isinstance(model, nn.Module) else []
-    found = {type(m).__name__ for m in modules if type(m).__module__ == "torch.nn.modules.activation"}
-    return ", ".join(sorted(found)) or "none as modules"
+    return {type(m).__name__ for m in modules if type(m).__module__ == "torch.nn.modules.activation"}

@@ -12,7 +12,7 @@ KINDS = {
     "measures": ("meseta.geometry", "Measure"),
     "models": ("meseta.models", "Architecture"),
     "scalar fields": ("meseta.autodiff", "ScalarField"),
-    "eigensolvers": ("meseta.linalg", "Eigensolver"),
+    "solvers": ("meseta.linalg", "Solver"),
     "optimizers": ("meseta.training", "Optimizer"),
     "schedules": ("meseta.schedules", "Schedule"),
 }

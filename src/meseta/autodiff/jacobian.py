@@ -36,7 +36,11 @@ def logits_and_jacobian(
     return (logits if create_graph else logits.detach()), torch.stack(rows, 1)
 
 
-def vector_jacobian(logits: Float[Tensor, "b c"], point: Tensor, u: Float[Tensor, "b c"]) -> Float[Tensor, "b *input"]:
-    """Return u^T dz/dx per example, differentiable with respect to the parameters; `point` made the logits."""
-    (product,) = torch.autograd.grad(logits, point, u, create_graph=True, materialize_grads=True)
+def vector_jacobian(
+    logits: Float[Tensor, "b c"], point: Tensor, u: Float[Tensor, "b c"], *, create_graph: bool = True
+) -> Float[Tensor, "b *input"]:
+    """Return u^T dz/dx per example, by default differentiable in the parameters; `point` made the logits."""
+    (product,) = torch.autograd.grad(
+        logits, point, u, retain_graph=True, create_graph=create_graph, materialize_grads=True
+    )
     return product

@@ -7,14 +7,13 @@ from torch import Tensor
 
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.scalar_fields import Model
-from meseta.checks import activation_names, positive
-from meseta.errors import UserError
+from meseta.checks import check_curved, positive
 from meseta.geometry.base import Measure, Measurement
-from meseta.linalg.eigensolver import Eigensolver
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, per_example
 from meseta.linalg.power import rayleigh
 from meseta.linalg.random import randn
+from meseta.linalg.solver import Eigensolver
 
 RADIUS_TOLERANCE = 0.1
 """At a radius, a direction has converged when its residual is within this share of its value."""
@@ -62,13 +61,9 @@ class SpectralCurvature(Measure):
             return self._at_radius(FiniteDifferenceHessian(f, x, self.radius, central=True))
         hessian = Hessian(f, x)
         pair = self.solver(hessian, _start(hessian.gradient.detach()))
-        if self.field.linear_in_logits and not pair.value.any():
-            raise UserError(
-                f"`field`: the Hessian of {type(self.field).__name__} is exactly zero on all {len(x)} examples, as on "
-                f"every piecewise-linear network (activation modules found: {activation_names(model)}). Measure "
-                "CrossEntropy(), whose Hessian is not zero there, give a radius to see the curvature at that scale, or "
-                "use a smooth activation such as SiLU."
-            )
+        if self.field.linear_in_logits:
+            instead = "measure CrossEntropy(), whose Hessian is not zero there, or give a radius"
+            check_curved(model, hessian.gradient, pair.value, type(self).__name__, instead)
         return Measurement(pair.value, pair.residual, pair.converged, pair.products)
 
     def _at_radius(self, difference: FiniteDifferenceHessian) -> Measurement:

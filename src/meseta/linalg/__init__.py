@@ -1,9 +1,10 @@
 """Batched linear algebra on a matvec: eigensolvers and norms. Knows nothing of models."""
 
-from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec, Which
 from meseta.linalg.lanczos import Lanczos
-from meseta.linalg.norms import dual_exponent, norm, normalized, per_example
+from meseta.linalg.norms import dual_exponent, dual_vector, norm, normalized, per_example
+from meseta.linalg.operator_norm import OperatorNorm
 from meseta.linalg.power import HessianAscent, PowerIteration
+from meseta.linalg.solver import Eigenpair, Eigensolver, Matvec, Solver, Which
 
 __all__ = [
     "Eigenpair",
@@ -11,9 +12,12 @@ __all__ = [
     "HessianAscent",
     "Lanczos",
     "Matvec",
+    "OperatorNorm",
     "PowerIteration",
+    "Solver",
     "Which",
     "dual_exponent",
+    "dual_vector",
     "norm",
     "normalized",
     "per_example",

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from meseta.checks import positive, whole
 from meseta.errors import UserError
-from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec, Which
 from meseta.linalg.norms import norm, normalized
 from meseta.linalg.random import randn
+from meseta.linalg.solver import Eigenpair, Eigensolver, Matvec, Which
 from meseta.shapes import Bool, Float
 
 

@@ -46,6 +46,21 @@ def normalized(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *
     return unit / per_example(torch.where(length > 0, length, 1), v)
 
 
+def dual_vector(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *shape"]:
+    """Return u with <u, v> = ||v||_p and ||u||_q = 1 for the dual q; 0 for zero vectors.
+
+    u_i = sign(v_i) (|v_i| / ||v||_p)^(p-1): the signs for p = 1, v / ||v||_2 for p = 2, and for p = inf the sign of the
+    largest entry alone (of the first one, where several tie). A constant: no gradient flows through u.
+    """
+    v = v.detach()
+    if p == INFINITY:
+        flat = v.flatten(1)
+        index = flat.abs().argmax(1, keepdim=True)
+        return torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign()).view_as(v)
+    unit = normalized(v, p)
+    return unit if p == 2 else unit.sign() * unit.abs() ** (p - 1)
+
+
 def per_example(values: Tensor, like: Float[Tensor, "b *shape"]) -> Tensor:
     """Return one value per example, shaped to multiply `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))

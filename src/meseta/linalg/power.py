@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from meseta.checks import positive, whole
-from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec
-from meseta.linalg.norms import norm, normalized, per_example
+from meseta.linalg.norms import dual_vector, norm, normalized, per_example
+from meseta.linalg.solver import Eigenpair, Eigensolver, Matvec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class HessianAscent(Eigensolver):
         rate: the step o.
         tol: an example has converged when its residual is at most `tol` |value|.
 
-    Source: Mustafa 2020, Algorithm 1 with p = q = 2; differs: starts where it is told to, and reports v^T H v, which
-    keeps the sign, beside the residual.
+    Source: Mustafa 2020, Algorithm 1; differs: starts where it is told to, and as an eigensolver (p = q = 2) reports
+    v^T H v, which keeps the sign, beside the residual.
     """
 
     steps: int = 10
@@ -63,10 +63,15 @@ class HessianAscent(Eigensolver):
     @torch.no_grad()
     def __call__(self, matvec: Matvec, start: Tensor) -> Eigenpair:
         """Return the eigenpair of each example, from `start` (B, *shape)."""
-        v = normalized(start)
+        return rayleigh(matvec, self.direction(matvec, start), self.tol, 2 * self.steps + 1)
+
+    @torch.no_grad()
+    def direction(self, matvec: Matvec, start: Tensor, p: float = 2, q: float = 2) -> Tensor:
+        """Return v after all steps; for other norms, v <- v + rate H d_q(Hv) with d_q the dual vector, ||v||_p = 1."""
+        v = normalized(start, p)
         for _ in range(self.steps):
-            v = normalized(v + self.rate * matvec(normalized(matvec(v))))
-        return rayleigh(matvec, v, self.tol, 2 * self.steps + 1)
+            v = normalized(v + self.rate * matvec(dual_vector(matvec(v), q)), p)
+        return v
 
 
 def rayleigh(matvec: Matvec, v: Tensor, tol: float, products: int) -> Eigenpair:

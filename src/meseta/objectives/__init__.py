@@ -2,7 +2,9 @@
 
 from meseta.objectives.adversarial_training import AdversarialTraining
 from meseta.objectives.base import Objective, ObjectiveValue, Penalty, Regularizer
+from meseta.objectives.cross_holder import CrossHolder
 from meseta.objectives.cross_lipschitz import CrossLipschitz
+from meseta.objectives.curvature import Curvature
 from meseta.objectives.decision_gradient import DecisionGradient
 from meseta.objectives.erm import Erm
 from meseta.objectives.input_gradient import InputGradient
@@ -11,7 +13,9 @@ from meseta.objectives.sum import Sum
 
 __all__ = [
     "AdversarialTraining",
+    "CrossHolder",
     "CrossLipschitz",
+    "Curvature",
     "DecisionGradient",
     "Erm",
     "InputGradient",

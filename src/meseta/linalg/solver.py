@@ -1,4 +1,4 @@
-"""What every batched eigensolver takes and returns: a matvec and start vectors in, one eigenpair per example out."""
+"""What every solver takes and returns: a matvec and start vectors in, one direction or eigenpair per example out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -7,10 +7,25 @@ from typing import Literal
 
 from torch import Tensor
 
+from meseta.errors import UserError
+
 Matvec = Callable[[Tensor], Tensor]
 """A batch of symmetric matrices as a product (B, *shape) -> (B, *shape)."""
 
 Which = Literal["largest_magnitude", "largest", "smallest"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solver(ABC):
+    """A search for the direction that each symmetric matrix H of a batch stretches most."""
+
+    @abstractmethod
+    def direction(self, matvec: Matvec, start: Tensor, p: float = 2, q: float = 2) -> Tensor:
+        """Return v (B, *shape), ||v||_p = 1, that makes ||Hv||_q large; ||Hv||_q <= ||H||_{p->q} whatever v is.
+
+        Raises:
+            UserError: the solver does not know these norms.
+        """
 
 
 @dataclass(frozen=True)
@@ -33,9 +48,18 @@ class Eigenpair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eigensolver(ABC):
+class Eigensolver(Solver):
     """An iteration for an extreme eigenpair of each symmetric matrix in a batch."""
 
     @abstractmethod
     def __call__(self, matvec: Matvec, start: Tensor) -> Eigenpair:
         """Return an eigenpair per example, iterating from `start` (B, *shape)."""
+
+    def direction(self, matvec: Matvec, start: Tensor, p: float = 2, q: float = 2) -> Tensor:
+        """Return the eigenvector; of the eigenvalue of largest magnitude it gives ||H||_2 itself."""
+        if (p, q) != (2, 2):
+            raise UserError(
+                f"`solver`: {type(self).__name__} finds eigenvectors, which give the norm for p = q = 2 alone, and the "
+                f"norm asked for is {p:g} -> {q:g}. Use OperatorNorm()."
+            )
+        return self(matvec, start).vector
