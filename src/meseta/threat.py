@@ -117,9 +117,7 @@ class Threat:
         index = flat.abs().argmax(1, keepdim=True)
         return torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign()).view_as(gradient)
 
-    def farthest(
-        self, direction: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]
-    ) -> Float[Tensor, "b *input"]:
+    def farthest(self, direction: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
         """Return the point of ball and bounds together that is farthest along the direction: argmax direction^T x'.
 
         With r_i the room that entry i has in its direction g_i, the move from x has the sign of g and the size

@@ -22,9 +22,9 @@ class Haat(Attack):
 
     x <- project(x + w1 eps s(g) + w2 eps sigma u / ||u||_p),  sigma = sign(g^T u)
 
-    with g the gradient of the cross-entropy at x, s(g) the steepest step of the threat's norm p (sign(g) for Linf) and u
-    the eigenvector that the solver finds for the Hessian at x, from a start drawn anew in every step, as published. An
-    eigenvector has no sign: sigma takes the one that the loss rises along.
+    with g the gradient of the cross-entropy at x, s(g) the steepest step of the threat's norm p (sign(g) for Linf), and
+    u the eigenvector that the solver finds for the Hessian at x, from a start drawn anew in every step, as published.
+    An eigenvector has no sign: sigma takes the one that the loss rises along.
 
     As published: `Haat(solver=PowerIteration(steps=6), radius=1e-6, guarded=False)`, five iterations u <- Hu / ||Hu||
     (the solver's sixth product is its estimate of the eigenvalue) on differences of gradients at 1e-6. In float32 these

@@ -61,9 +61,9 @@ class FiniteDifferenceHessian:
         One forward and backward at x, then one of each per product, two with `central`.
 
     Raises:
-        UserError: in a guarded product, where h |v/|v||_inf is below 100 times the resolution of x in its dtype: the shifted
-            point would be rounded and the difference be noise (float32 at x = 1, d = 3072: h = 1e-6 is noise, h = 1e-3
-            is right to 2 %).
+        UserError: in a guarded product, where h |v/|v||_inf is below 100 times the resolution of x in its dtype: the
+            shifted point would be rounded and the difference be noise (float32 at x = 1, d = 3072: h = 1e-6 is noise,
+            h = 1e-3 is right to 2 %).
     """
 
     def __init__(
