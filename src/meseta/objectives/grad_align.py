@@ -30,10 +30,11 @@ class GradAlign(Regularizer):
         attack: the inner attack, with its threat.
 
     Terms: cross_entropy, the loss at x'; misalignment = 1 - cos.
-    Cost: two double backwards, one forward and backward at x' and the attack's passes.
+    Cost: two double backwards, one forward and backward at x' and the attack's passes; about 6.5 plain steps on the
+    SiLU CNN, as many as PGD-7 training.
     Raises:
         UserError: x outside the threat's bounds.
-    Source: Andriushchenko & Flammarion 2020, eq. 5. Differs: examples without an angle count as 0 in the mean, where
+    Source: Andriushchenko & Flammarion 2020, section 4. Differs: examples without an angle count as 0 in the mean, where
     the authors' code leaves them out.
     """
 

@@ -31,11 +31,12 @@ class Trades(Regularizer):
         noise: standard deviation of the start, in input units; not 0, where the KL has no gradient.
 
     Terms: cross_entropy, divergence = the KL.
-    Cost: `steps` forwards and backwards to the input, and a step on two batches.
+    Cost: `steps` forwards and backwards to the input, and a step on two batches; about 10 plain steps on the SiLU CNN.
     Raises:
         UserError: x outside the threat's bounds.
-    Source: Zhang et al. 2019, eq. 5, and the authors' code (steps 10, beta 6, start 0.001 randn). Differs: the L2
-    ascent takes steepest steps, where theirs uses SGD on normalised gradients.
+    Source: Zhang et al. 2019, Algorithm 1, and the authors' code (steps 10, beta 6, start 0.001 randn). Differs: the
+    L2 ascent takes steepest steps, where theirs uses SGD on normalised gradients; the divergence is computed so that
+    confident predictions keep it.
     """
 
     weight: float = 6.0
