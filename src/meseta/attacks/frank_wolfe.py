@@ -20,7 +20,7 @@ class FrankWolfe(Attack):
 
     with g and H the gradient and the Hessian of the cross-entropy at x, and v the vertex of the threat that is farthest
     along the slope g + Hd of q: eps sign(g + Hd) for Linf, within the bounds. The threat is convex, so every d stays in
-    it without a projection. The first iterate is the FGSM point.
+    it without a projection. Under Linf the first iterate is the FGSM point.
 
     Returns x + d with the best d of all iterates, since q may fall on the way: values come free from g and Hd. Where H
     is negative semidefinite that is within O(1/steps) of the maximum; elsewhere it is a local one, and the vertices of

@@ -34,8 +34,8 @@ class GradAlign(Regularizer):
     SiLU CNN, as many as PGD-7 training.
     Raises:
         UserError: x outside the threat's bounds.
-    Source: Andriushchenko & Flammarion 2020, section 4. Differs: examples without an angle count as 0 in the mean, where
-    the authors' code leaves them out.
+    Source: Andriushchenko & Flammarion 2020, section 4. Differs: examples without an angle count as 0 in the mean,
+    where the authors' code leaves them out.
     """
 
     weight: float = 0.2
