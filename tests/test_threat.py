@@ -51,6 +51,23 @@ def test_projection_is_the_nearest_point(name, eps, bounds, seed, spread):
         assert (inner <= 1e-5 * (1 + spread) * (1 + eps)).all()
 
 
+@settings(max_examples=150, deadline=None)
+@cases
+def test_farthest_point_is_feasible_and_no_feasible_point_is_farther(name, eps, bounds, seed, spread):
+    """A point maximises g^T z over a convex set if and only if stepping along g and projecting leads back to it."""
+    threat = Threat(name, eps, bounds)
+    x, points = draw(bounds, seed, spread)
+    g = points - x
+    g[0], g[1, ..., :3], g[2, ..., 1:] = 0, 0, g[2, ..., :1]  # nothing to gain, partly nothing, all the same
+    farthest = threat.farthest(g, x)
+    assert threat.contains(farthest, x, slack=1e-9).all()
+    torch.testing.assert_close(farthest[0], x[0])
+    gain = (g * (farthest - x)).flatten(1).sum(1)
+    for step in (0.1, 10):
+        other = threat.project(farthest + step * eps * g, x)
+        assert ((g * (other - x)).flatten(1).sum(1) <= gain + 1e-6 * (1 + gain)).all()
+
+
 @settings(max_examples=60, deadline=None)
 @cases
 def test_samples_are_inside(name, eps, bounds, seed, spread):

@@ -117,6 +117,21 @@ class Threat:
         index = flat.abs().argmax(1, keepdim=True)
         return torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign()).view_as(gradient)
 
+    def farthest(self, direction: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
+        """Return the point of ball and bounds together that is farthest along the direction: argmax direction^T x'.
+
+        With r_i the room that entry i has in its direction g_i, the move from x has the sign of g and the size
+        Linf: min(eps, r_i); L2: min(t |g_i|, r_i) with the t that meets the radius; L1: r_i for the largest |g_i| until
+        the radius is spent.
+        """
+        if self.norm == "Linf" or self.bounds is None:
+            return self._clip(x + self.eps * self.steepest(direction, x))
+        low, high = self._room(x)
+        room = torch.where(direction > 0, high, torch.where(direction < 0, -low, 0)).flatten(1)
+        slope = direction.flatten(1).abs()
+        size = (_farthest_l2 if self.norm == "L2" else _farthest_l1)(slope, room, self.eps)
+        return self._clip(x + direction.sign() * size.view_as(x))
+
     def sample(
         self, x: Float[Tensor, "b *input"], *, generator: torch.Generator | None = None
     ) -> Float[Tensor, "b *input"]:
@@ -141,6 +156,28 @@ class Threat:
     def _room(self, x: Tensor) -> tuple[Tensor, Tensor]:
         low, high = self.bounds or (-INFINITY, INFINITY)
         return low - x, high - x
+
+
+def _farthest_l2(slope: Tensor, room: Tensor, eps: float) -> Tensor:
+    # t grows from 0; entry i reaches its room at t = room / slope, the entries in that order.
+    slope = normalized(slope).double()
+    full_at, order = torch.where(slope > 0, room / slope, torch.inf).sort(1)
+    room_in_order, slope_in_order = room.double().gather(1, order), slope.gather(1, order)
+    spent = (room_in_order**2).cumsum(1) - room_in_order**2  # by the entries that are full before the k-th is
+    free = (slope_in_order**2).flip(1).cumsum(1).flip(1)  # of the k-th and those that fill up after it
+    t = ((eps**2 - spent).clamp_min(0) / free.clamp_min(torch.finfo(free.dtype).tiny)).sqrt()
+    # The first k whose t comes before the k-th is full; where there is none, every entry goes as far as it can.
+    stops = (t <= full_at) & (free > 0)
+    first = stops.long().argmax(1, keepdim=True)
+    t = torch.where(stops.any(1, keepdim=True), t.gather(1, first), torch.inf)
+    return torch.where(slope > 0, torch.minimum(t * slope, room), 0).to(room.dtype)
+
+
+def _farthest_l1(slope: Tensor, room: Tensor, eps: float) -> Tensor:
+    order = slope.argsort(1, descending=True)
+    wanted = room.gather(1, order)
+    before = wanted.cumsum(1) - wanted
+    return torch.zeros_like(room).scatter(1, order, torch.minimum(wanted, (eps - before).clamp_min(0)))
 
 
 def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:

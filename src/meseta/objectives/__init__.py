@@ -7,9 +7,14 @@ from meseta.objectives.cross_lipschitz import CrossLipschitz
 from meseta.objectives.curvature import Curvature
 from meseta.objectives.decision_gradient import DecisionGradient
 from meseta.objectives.erm import Erm
+from meseta.objectives.grad_align import GradAlign
+from meseta.objectives.haat import Haat
 from meseta.objectives.input_gradient import InputGradient
+from meseta.objectives.llr import Llr
 from meseta.objectives.scheduled import Scheduled
+from meseta.objectives.scorpio import Scorpio
 from meseta.objectives.sum import Sum
+from meseta.objectives.trades import Trades
 
 __all__ = [
     "AdversarialTraining",
@@ -18,11 +23,16 @@ __all__ = [
     "Curvature",
     "DecisionGradient",
     "Erm",
+    "GradAlign",
+    "Haat",
     "InputGradient",
+    "Llr",
     "Objective",
     "ObjectiveValue",
     "Penalty",
     "Regularizer",
     "Scheduled",
+    "Scorpio",
     "Sum",
+    "Trades",
 ]
