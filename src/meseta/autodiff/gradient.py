@@ -28,6 +28,17 @@ def derivatives_of_derivatives() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def full_precision(x: Tensor) -> Iterator[None]:
+    """Switch autocast off, for what subtracts values or gradients at neighbouring points.
+
+    In bfloat16 such a difference is rounding: on a small CNN a Hessian product by finite difference at h = 1e-3 was
+    wrong by 16 times its length, where the exact product was by 0.8 %.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        yield
+
+
 def value_and_gradient(
     f: BoundField, x: Float[Tensor, "b *input"], *, create_graph: bool = False
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b *input"]]:

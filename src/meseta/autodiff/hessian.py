@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import derivatives_of_derivatives, gradient_of, leaf, value_and_gradient
+from meseta.autodiff.gradient import (
+    derivatives_of_derivatives,
+    full_precision,
+    gradient_of,
+    leaf,
+    value_and_gradient,
+)
 from meseta.autodiff.scalar_fields import BoundField
 from meseta.checks import positive
 from meseta.errors import UserError
@@ -47,7 +53,7 @@ class FiniteDifferenceHessian:
     Or, with `central`, as (grad f(x + h v/|v|) - grad f(x - h v/|v|)) |v| / 2h, which is odd in v as a linear map is.
 
     With h -> 0 this tends to the exact product; a larger h sees the curvature at the scale of an attack, also where
-    the pointwise Hessian vanishes (piecewise-linear networks).
+    the pointwise Hessian vanishes (piecewise-linear networks). Autocast is off within (`full_precision`).
 
     Args:
         f: field (B, *input) -> (B,).
@@ -67,18 +73,20 @@ class FiniteDifferenceHessian:
     def __init__(self, f: BoundField, x: Float[Tensor, "b *input"], radius: float, *, central: bool = False) -> None:
         positive("radius", radius)
         self._f, self._x, self._radius, self._central = f, x.detach(), radius, central
-        self.value, self.gradient = value_and_gradient(f, x, create_graph=True)
+        with full_precision(x):
+            self.value, self.gradient = value_and_gradient(f, x, create_graph=True)
 
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return the difference quotient along v; zero for v = 0."""
         length = norm(v.detach(), 2)
         shift = self._radius * normalized(v.detach())
         check_resolution(self._x, shift)
-        _, shifted = value_and_gradient(self._f, self._x + shift, create_graph=create_graph)
-        if self._central:
-            _, base = value_and_gradient(self._f, self._x - shift, create_graph=create_graph)
-        else:
-            base = self.gradient if create_graph else self.gradient.detach()
+        with full_precision(self._x):
+            _, shifted = value_and_gradient(self._f, self._x + shift, create_graph=create_graph)
+            if self._central:
+                _, base = value_and_gradient(self._f, self._x - shift, create_graph=create_graph)
+            else:
+                base = self.gradient if create_graph else self.gradient.detach()
         step = 2 * self._radius if self._central else self._radius
         return per_example(length / step, v) * (shifted - base)
 
