@@ -6,6 +6,7 @@ import lightning
 import pytest
 import torch
 from accelerate import Accelerator
+from one_module import Step, flat_gradient
 from test_objective_contract import every_objective, seeded
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -30,10 +31,6 @@ def smooth_cnn(channels=1, classes=4, seed=0):
         for parameter in model.parameters():
             parameter.mul_(2)
     return model
-
-
-def flat_gradient(model):
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
 
 
 def relative(a, b):
@@ -184,17 +181,6 @@ def lightning_trainer(objective, model):
     ).fit(module, data())
 
 
-class Step(nn.Module):
-    """Model and objective as one module whose forward returns the loss."""
-
-    def __init__(self, model, objective):
-        super().__init__()
-        self.model, self.objective = model, objective
-
-    def forward(self, x, y, share=1.0, generator=None):
-        return self.objective.at(share)(self.model, x, y, generator=generator).total
-
-
 def accelerate_loop(objective, model):
     accelerator = Accelerator(cpu=True)
     step, optimizer, batches = accelerator.prepare(
@@ -202,7 +188,7 @@ def accelerate_loop(objective, model):
     )
     for index, (x, y) in enumerate(batches):
         optimizer.zero_grad()
-        accelerator.backward(step(x, y, (index + 0.5) / STEPS, seeded(step_seed(0, index))))
+        accelerator.backward(step(x, y, seeded(step_seed(0, index)), (index + 0.5) / STEPS))
         optimizer.step()
     accelerator.free_memory()
 

@@ -37,8 +37,9 @@ class Scheduled(Objective):
     def __post_init__(self) -> None:
         if not self.schedules:
             raise UserError("`schedules` must name at least one setting, such as {weight: LinearWarmup}.")
+        settled = self.objective.at(_SHARES[0])  # paths go through schedules inside, as if they were not there
         for path in self.schedules:
-            value = _get(self.objective, path.split("."), path)
+            value = _get(settled, path.split("."), path)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise UserError(f"`schedules`: {path} is {value!r}, and only a number can follow a schedule.")
         for share in _SHARES:  # what a schedule makes impossible is refused now, not in the middle of training
