@@ -39,6 +39,6 @@ def test_exact_products_only_lose_the_rounding():
 def test_full_precision_ends_with_its_block():
     model, x = nn.Linear(4, 3), torch.rand(2, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        with full_precision(x):
+        with full_precision():
             assert model(x).dtype == torch.float32
         assert model(x).dtype == torch.bfloat16

@@ -70,23 +70,23 @@ class FiniteDifferenceHessian:
             is right to 2 %).
     """
 
+    @full_precision()
     def __init__(self, f: BoundField, x: Float[Tensor, "b *input"], radius: float, *, central: bool = False) -> None:
         positive("radius", radius)
         self._f, self._x, self._radius, self._central = f, x.detach(), radius, central
-        with full_precision(x):
-            self.value, self.gradient = value_and_gradient(f, x, create_graph=True)
+        self.value, self.gradient = value_and_gradient(f, x, create_graph=True)
 
+    @full_precision()
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return the difference quotient along v; zero for v = 0."""
         length = norm(v.detach(), 2)
         shift = self._radius * normalized(v.detach())
         check_resolution(self._x, shift)
-        with full_precision(self._x):
-            _, shifted = value_and_gradient(self._f, self._x + shift, create_graph=create_graph)
-            if self._central:
-                _, base = value_and_gradient(self._f, self._x - shift, create_graph=create_graph)
-            else:
-                base = self.gradient if create_graph else self.gradient.detach()
+        _, shifted = value_and_gradient(self._f, self._x + shift, create_graph=create_graph)
+        if self._central:
+            _, base = value_and_gradient(self._f, self._x - shift, create_graph=create_graph)
+        else:
+            base = self.gradient if create_graph else self.gradient.detach()
         step = 2 * self._radius if self._central else self._radius
         return per_example(length / step, v) * (shifted - base)
 
