@@ -1,12 +1,12 @@
 import pytest
 
-from meseta.attacks import PGD
+from meseta.attacks import FGSM, PGD
 from meseta.configuration import load_yaml, parse, parser, read
 from meseta.data import DataConfig
 from meseta.errors import UserError
 from meseta.objectives import AdversarialTraining, CrossLipschitz, Erm, InputGradient
 from meseta.threat import Threat
-from meseta.training import RunConfig
+from meseta.training import AdamW, RunConfig
 
 
 def parsed(*arguments):
@@ -92,3 +92,15 @@ def test_bad_files_are_refused(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         read(RunConfig, tmp_path / "none.yaml")
+
+
+def test_a_method_in_a_file_starts_from_its_own_defaults_where_it_replaces_another(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(
+        "optimizer: AdamW\n"
+        "objective:\n  class_path: AdversarialTraining\n"
+        "  init_args: {attack: {class_path: FGSM, init_args: {stride: 0.5}}}\n"
+    )
+    run = read(RunConfig, file)
+    assert run.optimizer == AdamW()  # not the weight decay of Adam, the default
+    assert run.objective.attack == FGSM(stride=0.5)  # not the random start of PGD

@@ -8,18 +8,33 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_python_blocks_run(page):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, page, "exec"), {"__name__": page})
+def blocks(page):
+    """Return the Python blocks of a page; each starts at its own line, so that tracebacks name it."""
+    text = (ROOT / page).read_text()
+    found = re.finditer(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return ["\n" * text[: block.start(1)].count("\n") + block[1] for block in found]
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in sorted(ROOT.glob("docs/**/*.md")))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)])
+def test_python_blocks_run_one_after_the_other(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": page}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), names)
+
+
+def test_the_readme_and_the_guide_show_code():
+    assert blocks("README.md")
+    assert blocks("CONTRIBUTING.md")
 
 
 def test_the_example_objective_trains():
     import torch
 
-    block = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
+    block = blocks("CONTRIBUTING.md")[0]
     names = {"__name__": "example"}
     exec(block, names)
     model = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Tanh(), torch.nn.Linear(5, 2))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import jsonargparse
 import yaml
+from jsonargparse import _typehints
 
 from meseta.errors import UserError, unknown_name
 from meseta.registry import KINDS, methods
@@ -49,11 +50,22 @@ def _prepare() -> None:
     """Let jsonargparse find every method by its class name, and import nothing else."""
     for kind in KINDS:
         methods(kind)
+    _typehints.discard_init_args_on_class_path_change = _forget_replaced
     # In place of the stock loader, because parsers of nested methods always use the mode "yaml".
     jsonargparse.set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
     jsonargparse.set_parsing_settings(
         subclasses_enabled=["is_pure_dataclass"], import_path_allowlist=["meseta"], validate_defaults=False
     )
+
+
+def _forget_replaced(_: Any, previous: Any, chosen: Any) -> None:
+    """Drop the settings of the method that another one replaces: its `weight` or `random_start` means something else.
+
+    In place of jsonargparse's own, which hands on what the other method has under the same name, so that a file with
+    `optimizer: AdamW` would train with the weight decay of Adam.
+    """
+    if previous and "init_args" in previous and previous["class_path"] != chosen["class_path"]:
+        previous.pop("init_args")
 
 
 def parser(config: type[Any], **options: Any) -> jsonargparse.ArgumentParser:
@@ -145,7 +157,7 @@ def _explain(message: str) -> UserError:
 
 def _kind(key: str) -> str | None:
     """Return the kind of method that a key takes, by its name; None where the name tells none."""
-    by_role = {"loss": "scalar fields", "field": "scalar fields"}
+    by_role = {"parts": "objectives", "loss": "scalar fields", "field": "scalar fields"}
     return by_role.get(key) or next((kind for kind in KINDS if kind.rstrip("s") == key.rstrip("s")), None)
 
 

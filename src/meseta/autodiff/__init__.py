@@ -2,7 +2,7 @@
 
 from meseta.autodiff.dense import dense_gauss_newton, dense_hessian, dense_jacobian
 from meseta.autodiff.gauss_newton import GaussNewton
-from meseta.autodiff.gradient import value_and_gradient
+from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.jacobian import logits_and_jacobian
 from meseta.autodiff.scalar_fields import (
@@ -30,6 +30,7 @@ __all__ = [
     "dense_gauss_newton",
     "dense_hessian",
     "dense_jacobian",
+    "full_precision",
     "logits_and_jacobian",
     "runner_up",
     "value_and_gradient",

@@ -1,7 +1,7 @@
 """The per-example gradient of a scalar field at a batch of inputs."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -27,6 +27,20 @@ def derivatives_of_derivatives() -> Iterator[None]:
     whose second derivatives are cheap.
     """
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), lean_layers():
+        yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Switch autocast off, for what subtracts values or gradients at neighbouring points; also as `@full_precision()`.
+
+    In bfloat16 such a difference is rounding: on a small CNN a Hessian product by finite difference at h = 1e-3 was
+    wrong by 16 times its length, where the exact product was by 0.8 %.
+    """
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
         yield
 
 

@@ -3,7 +3,13 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import derivatives_of_derivatives, gradient_of, leaf, value_and_gradient
+from meseta.autodiff.gradient import (
+    derivatives_of_derivatives,
+    full_precision,
+    gradient_of,
+    leaf,
+    value_and_gradient,
+)
 from meseta.autodiff.scalar_fields import BoundField
 from meseta.checks import positive
 from meseta.errors import UserError
@@ -47,7 +53,7 @@ class FiniteDifferenceHessian:
     Or, with `central`, as (grad f(x + h v/|v|) - grad f(x - h v/|v|)) |v| / 2h, which is odd in v as a linear map is.
 
     With h -> 0 this tends to the exact product; a larger h sees the curvature at the scale of an attack, also where
-    the pointwise Hessian vanishes (piecewise-linear networks).
+    the pointwise Hessian vanishes (piecewise-linear networks). Autocast is off within (`full_precision`).
 
     Args:
         f: field (B, *input) -> (B,).
@@ -66,6 +72,7 @@ class FiniteDifferenceHessian:
             h = 1e-3 is right to 2 %).
     """
 
+    @full_precision()
     def __init__(
         self,
         f: BoundField,
@@ -80,6 +87,7 @@ class FiniteDifferenceHessian:
         self._central, self._guarded = central, guarded
         self.value, self.gradient = value_and_gradient(f, x, create_graph=True)
 
+    @full_precision()
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return the difference quotient along v; zero for v = 0."""
         length = norm(v.detach(), 2)

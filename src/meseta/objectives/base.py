@@ -28,8 +28,15 @@ class Objective(ABC):
     """A training objective: the mean over the batch of per-example terms.
 
     The model is used in the mode that it is in. In train mode BatchNorm couples the examples, so that input gradients
-    are not strictly per example; GroupNorm, or BatchNorm in eval mode, keeps them so. Weights mean the same at every
-    batch size, because input gradients are taken of the sum over the batch, never of the mean.
+    are not strictly per example, and every forward in train mode, at whatever points, updates the running statistics;
+    attacks run in eval mode and leave them alone. GroupNorm, or BatchNorm in eval mode, keeps the examples apart, and
+    the latter its buffers as they are. Weights mean the same at every batch size, because input gradients are taken of
+    the sum over the batch, never of the mean.
+
+    Under autocast forwards and exact derivatives run in bfloat16, to about 1 %, and the loss is summed in float32; what
+    subtracts values or gradients at neighbouring points runs in full precision (`meseta.autodiff.full_precision`).
+    float16 would need input gradients scaled against underflow, which a GradScaler does for those of parameters alone:
+    use bfloat16.
     """
 
     def __call__(

@@ -37,10 +37,16 @@ class Scheduled(Objective):
     def __post_init__(self) -> None:
         if not self.schedules:
             raise UserError("`schedules` must name at least one setting, such as {weight: LinearWarmup}.")
+        settled = self.objective.at(_SHARES[0])  # paths go through schedules inside, as if they were not there
         for path in self.schedules:
-            value = _get(self.objective, path.split("."), path)
+            value = _get(settled, path.split("."), path)
             if isinstance(value, bool) or not isinstance(value, Real):
                 raise UserError(f"`schedules`: {path} is {value!r}, and only a number can follow a schedule.")
+        for share in _SHARES:  # what a schedule makes impossible is refused now, not in the middle of training
+            try:
+                self.at(share)
+            except UserError as error:
+                raise UserError(f"`schedules`: after {share:.1%} of training: {error}") from None
 
     def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:
         """Return the objective at full value."""
@@ -55,19 +61,27 @@ class Scheduled(Objective):
         return objective
 
 
+_SHARES = [(k + 0.5) / 20 for k in range(20)]
+
+
 def _get(owner: Any, path: list[str], whole: str) -> Any:
     """Return the setting at a path through dataclasses and tuples."""
     for name in path:
-        if isinstance(owner, tuple) and name.isdecimal() and int(name) < len(owner):
-            owner = owner[int(name)]
-        elif is_dataclass(owner) and name in owner.__dataclass_fields__:
-            owner = getattr(owner, name)
-        else:
-            known = list(owner.__dataclass_fields__) if is_dataclass(owner) else []
+        known = _settings(owner)
+        if name not in known:
             raise UserError(
-                f"`schedules`: {whole}: {type(owner).__name__} has no setting {name!r}. It has: {', '.join(known)}."
+                f"`schedules`: {whole}: {type(owner).__name__} has no setting {name!r}. "
+                f"It has: {', '.join(known) or 'none'}."
             )
+        owner = owner[int(name)] if isinstance(owner, tuple) else getattr(owner, name)
     return owner
+
+
+def _settings(owner: Any) -> list[str]:
+    """Return the names of an owner's settings; of a tuple, the places in it."""
+    if isinstance(owner, tuple):
+        return [str(place) for place in range(len(owner))]
+    return list(owner.__dataclass_fields__) if is_dataclass(owner) else []
 
 
 def _set(owner: Any, path: list[str], value: float) -> Any:

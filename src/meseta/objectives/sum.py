@@ -37,7 +37,8 @@ class Sum(Objective):
         for part in self.parts[1:]:
             if not isinstance(part, Regularizer):
                 raise UserError(
-                    f"`parts`: {type(part).__name__} has no penalty to add to another objective. Put it first."
+                    f"`parts`: {type(part).__name__} has no penalty to add to another objective. Put it first; "
+                    "a schedule goes around the whole sum, as `parts.1.weight`."
                 )
 
     def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:

@@ -16,12 +16,17 @@ from meseta.training.config import Augmentation
 from meseta.training.optimizers import Optimizer
 
 
+def step_seed(seed: int, step: int, process: int = 0, processes: int = 1) -> int:
+    """Return the seed of one step's randomness in one process, another for every step and process."""
+    return seed + 1_000_003 * (step * processes + process + 1)
+
+
 class ObjectiveModule(lightning.LightningModule):
     """Model and objective as one module whose forward returns the loss.
 
     One module, because a double backward is right under DistributedDataParallel only where the whole objective runs
-    inside the forward that DDP wraps. All randomness of a step comes from a generator seeded by (seed, step), so that a
-    step does not depend on how training arrived at it.
+    inside the forward that DDP wraps. All randomness of a step comes from a generator seeded by (seed, step, process),
+    so that a step does not depend on how training arrived at it.
 
     Args:
         model: inputs to logits.
@@ -61,7 +66,8 @@ class ObjectiveModule(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of one step, and log its terms."""
         x, y = batch
-        generator = torch.Generator(x.device).manual_seed(self._seed + 1_000_003 * (self.global_step + 1))
+        seed = step_seed(self._seed, self.global_step, self.global_rank, self.trainer.world_size)
+        generator = torch.Generator(x.device).manual_seed(seed)
         if self._augmentation != "none":
             x = augment(x, flip=self._augmentation == "crop_flip", generator=generator)
         value: ObjectiveValue = self(x, y, generator)
