@@ -10,10 +10,10 @@ from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model
 from meseta.checks import at_least, positive, whole
 from meseta.errors import UserError
-from meseta.linalg.eigensolver import Eigensolver
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import normalized, per_example
 from meseta.linalg.random import randn
+from meseta.linalg.solver import Eigensolver
 
 
 @dataclass(frozen=True, kw_only=True)

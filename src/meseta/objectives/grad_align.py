@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meseta.attacks.base import Attack
 from meseta.attacks.fgsm import FGSM
-from meseta.autodiff.gradient import value_and_gradient
+from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.linalg.norms import norm, normalized
 from meseta.objectives.base import Penalty, Regularizer
@@ -41,6 +41,7 @@ class GradAlign(Regularizer):
     weight: float = 0.2
     attack: Attack = FGSM()
 
+    @full_precision()
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the misalignment of the gradients at x and at a random point of the ball."""
         self.attack.threat.check(x, y)

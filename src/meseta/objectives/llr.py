@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from meseta.attacks.base import loss_and_gradient
-from meseta.autodiff.gradient import value_and_gradient
+from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.checks import at_least, derivatives_in_eval_mode, positive, whole
 from meseta.linalg.norms import per_example
@@ -56,6 +56,7 @@ class Llr(Regularizer):
         whole("steps", self.steps, 1)
         positive("alpha", self.alpha)
 
+    @full_precision()
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return both terms; the loss comes from the same forward as its gradient."""
         self.threat.check(x, y)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from meseta.attacks.frank_wolfe import FrankWolfe, quadratic
+from meseta.autodiff.gradient import derivatives_of_derivatives
 from meseta.autodiff.hessian import Hessian
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.objectives.base import Penalty, Regularizer
@@ -40,7 +41,8 @@ class Scorpio(Regularizer):
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the rise of the quadratic model; the loss comes from the same forward."""
         self.attack.threat.check(x, y)
-        hessian = Hessian(CrossEntropy().bind(model, x, y), x)
-        d = self.attack.maximize(hessian, x)
-        rise = quadratic(hessian.gradient, hessian(d, create_graph=True), d)
+        with derivatives_of_derivatives():
+            hessian = Hessian(CrossEntropy().bind(model, x, y), x)
+            d = self.attack.maximize(hessian, x)
+            rise = quadratic(hessian.gradient, hessian(d, create_graph=True), d)
         return Penalty(rise, hessian.value, {"quadratic_rise": rise.detach()})

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import gradient_of, leaf
+from meseta.autodiff.gradient import full_precision, gradient_of, leaf
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.checks import check_logits, derivatives_in_eval_mode, positive, whole
 from meseta.linalg.random import randn
@@ -52,6 +52,7 @@ class Trades(Regularizer):
         if self.alpha is not None:
             positive("alpha", self.alpha)
 
+    @full_precision()
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the divergence; the loss comes from the clean forward."""
         self.threat.check(x, y)
