@@ -9,7 +9,8 @@ from torch import nn
 
 from meseta.attacks import PGD
 from meseta.errors import UserError
-from meseta.objectives import AdversarialTraining, CrossLipschitz, DecisionGradient, Sum
+from meseta.linalg import Lanczos
+from meseta.objectives import AdversarialTraining, CrossLipschitz, DecisionGradient, Jacobian, Soar, Sum
 from meseta.registry import methods
 
 OBJECTIVES = sorted(methods("objectives").items())
@@ -19,6 +20,8 @@ every_objective = pytest.mark.parametrize("objective", [o for _, o in OBJECTIVES
 DETERMINISTIC = {
     "AdversarialTraining": lambda: AdversarialTraining(attack=STILL),
     "CrossLipschitz": lambda: CrossLipschitz(estimator="exact"),
+    "Jacobian": lambda: Jacobian(estimator="exact"),
+    "Soar": lambda: Soar(form="lifted_spectral", start="zero", solver=Lanczos(which="largest", tol=1e-9)),
     "Sum": lambda: Sum(parts=(AdversarialTraining(attack=STILL), DecisionGradient())),
 }
 STILL = PGD(steps=3, random_start=False, drop_broken=False)

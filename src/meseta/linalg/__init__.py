@@ -2,7 +2,7 @@
 
 from meseta.linalg.eigensolver import Eigenpair, Eigensolver, Matvec, Which
 from meseta.linalg.lanczos import Lanczos
-from meseta.linalg.norms import dual_exponent, norm, normalized, per_example
+from meseta.linalg.norms import dual_exponent, dual_vector, norm, normalized, per_example
 from meseta.linalg.power import HessianAscent, PowerIteration
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "PowerIteration",
     "Which",
     "dual_exponent",
+    "dual_vector",
     "norm",
     "normalized",
     "per_example",

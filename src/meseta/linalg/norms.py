@@ -46,6 +46,22 @@ def normalized(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *
     return unit / per_example(torch.where(length > 0, length, 1), v)
 
 
+def dual_vector(v: Float[Tensor, "b *shape"], q: float = 2) -> Float[Tensor, "b *shape"]:
+    """Return the u_i with ||u_i||_p = 1, 1/p + 1/q = 1, along which v_i is longest: <v_i, u_i> = ||v_i||_q.
+
+    u = sign(v) |v|^(q-1) / ||v||_q^(q-1): sign(v) for q = 1, v / ||v||_2 for q = 2, and for q = inf the signed unit
+    vector of the largest entry, the first where several tie. Zero vectors give 0.
+    """
+    flat = v.flatten(1)
+    if q == INFINITY:
+        index = flat.abs().argmax(1, keepdim=True)
+        unit = torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign())
+    else:
+        scaled = normalized(flat, INFINITY)  # first, so that no power underflows as a whole
+        unit = normalized(scaled.sign() * scaled.abs() ** (q - 1), dual_exponent(q))
+    return unit.view_as(v)
+
+
 def per_example(values: Tensor, like: Float[Tensor, "b *shape"]) -> Tensor:
     """Return one value per example, shaped to multiply `like`."""
     return values.view(-1, *[1] * (like.dim() - 1))

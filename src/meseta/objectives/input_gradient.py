@@ -6,11 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import value_and_gradient
-from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import exponent
+from meseta.autodiff.gradient import derivatives_of_derivatives, gradient_of, leaf, value_and_gradient
+from meseta.autodiff.hessian import check_resolution
+from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model
+from meseta.checks import eval_term, exponent, positive
 from meseta.errors import UserError
-from meseta.linalg.norms import norm
+from meseta.linalg.norms import dual_vector, norm, normalized
 from meseta.objectives.base import Penalty, Regularizer
 
 
@@ -33,15 +34,37 @@ class InputGradient(Regularizer):
 
     q: float = 2.0
     power: Literal[1, 2] = 2
+    radius: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "q", exponent("q", self.q))
         if self.power not in (1, 2):
             raise UserError(f"`power` must be 1 or 2, got {self.power}.")
+        if self.radius is not None:
+            positive("radius", self.radius)
 
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
-        """Return the norm of the gradient; the loss comes from the same forward."""
-        loss, gradient = value_and_gradient(CrossEntropy().bind(model, x, y), x, create_graph=True)
-        length = norm(gradient, self.q)
+        """Return the norm of the gradient; the loss comes from the same forward where the mode allows it."""
+        f = CrossEntropy().bind(model, x, y)
+        if self.radius is None:
+            loss, gradient = value_and_gradient(f, x, create_graph=True)
+            return self._penalty(norm(gradient, self.q), loss)
+        with eval_term(model) as same:
+            loss, length = difference_norm(f, x, self.q, self.radius)
+        return self._penalty(length, loss if same else None)
+
+    def _penalty(self, length: Tensor, loss: Tensor | None) -> Penalty:
         return Penalty(length**self.power, loss, {"input_gradient": length.detach()})
+
+
+def difference_norm(f: BoundField, x: Tensor, q: float, radius: float) -> tuple[Tensor, Tensor]:
+    """Return f(x) and ||v||_2 |f(x + h v/||v||_2) - f(x)| / h per example, v the detached dual vector of grad f(x)."""
+    with derivatives_of_derivatives():
+        point = leaf(x)
+        value = f(point.clone())
+        v = dual_vector(gradient_of(value, point, retain_graph=True), q)
+        shift = radius * normalized(v)
+        check_resolution(x, shift)
+        rise = f(x + shift) - value
+    return value, norm(v) * rise.abs() / radius
