@@ -181,7 +181,7 @@ def clip_value(value: Tensor, most: float | None) -> Tensor:
     """Return values scaled down to at most `most`, each by a constant factor, so that its gradient keeps direction."""
     if most is None:
         return value
-    factor = most / value.detach().clamp_min(most)
+    factor: Tensor = most / value.detach().clamp_min(most)
     return value * factor
 
 
@@ -202,5 +202,5 @@ def clip_gradient(value: Tensor, model: Model, most: float) -> Tensor:
     length = torch.stack([gradient.norm() for gradient in gradients]).norm()
     factor = most / length.clamp_min(most)
     products = [(p * g).sum() for p, g in zip(parameters, gradients, strict=True)]
-    surrogate = factor * torch.stack(products).sum()
+    surrogate: Tensor = factor * torch.stack(products).sum()
     return value.detach() + (surrogate - surrogate.detach())
