@@ -8,7 +8,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+PAGES = ["README.md", "CONTRIBUTING.md"] + [
+    str(page.relative_to(ROOT)) for page in sorted(ROOT.glob("docs/**/*.md")) if "```python" in page.read_text()
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_python_blocks_run(page):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert blocks
