@@ -18,7 +18,7 @@ from meseta.attacks import FGSM
 from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.models import Network, ResNet18, SiluCnn
-from meseta.objectives import AdversarialTraining, CrossLipschitz, Erm, InputGradient, Objective
+from meseta.objectives import AdversarialTraining, CrossLipschitz, Erm, InputGradient, Objective, Soar
 from meseta.registry import methods
 
 Step = Callable[[], object]
@@ -42,6 +42,8 @@ def objectives() -> dict[str, Objective]:
     return found | {
         "CrossLipschitz(estimator='exact')": CrossLipschitz(estimator="exact"),
         "InputGradient(q=1, power=1)": InputGradient(q=1, power=1),
+        "InputGradient(radius=0.01)": InputGradient(radius=0.01),
+        "Soar(form='lifted_spectral')": Soar(form="lifted_spectral"),
         "AdversarialTraining(attack=FGSM())": AdversarialTraining(attack=FGSM()),
     }
 

@@ -113,6 +113,59 @@ def eval_mode(model: object) -> Iterator[None]:
 
 
 @contextmanager
+def eval_term(model: object) -> Iterator[bool]:
+    """Compute a term of a training step in eval mode; yields whether the model's own mode gives the same values.
+
+    Where it does, nothing is changed. Elsewhere buffers are copied for the block as well: the backward of BatchNorm in
+    eval mode reads its running statistics again, and a forward in train mode has changed them by then, in place and
+    unseen by autograd, which makes the gradient silently wrong.
+    """
+    if not mode_matters(model):
+        yield True
+        return
+    modules = [module for module in model.modules() if module.training] if isinstance(model, nn.Module) else []
+    kept = [dict(module._buffers) for module in modules]
+    for module, buffers in zip(modules, kept, strict=True):
+        module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+    try:
+        with eval_mode(model):
+            yield False
+    finally:
+        for module, buffers in zip(modules, kept, strict=True):
+            module._buffers.update(buffers)
+
+
+SAME_IN_BOTH_MODES = tuple(
+    f"torch.nn.modules.{file}"
+    for file in (
+        *("activation", "channelshuffle", "container", "conv", "distance", "flatten", "fold", "linear"),
+        *("normalization", "padding", "pixelshuffle", "pooling", "sparse", "upsampling"),
+    )
+)
+"""Where torch keeps the layers that do the same in train and in eval mode, but for the two named below."""
+
+
+def mode_matters(model: object) -> bool:
+    """Return whether the model might do something else in eval mode than in the mode that it is in.
+
+    True where a module in train mode is one of torch's that has modes (BatchNorm, Dropout), or one that neither torch
+    nor meseta brings and that holds no others: nobody knows what those do. A model that is a plain function has no
+    mode.
+    """
+    modules = model.modules() if isinstance(model, nn.Module) else ()
+    return any(module.training and _has_modes(module) for module in modules)
+
+
+def _has_modes(module: nn.Module) -> bool:
+    home = type(module).__module__
+    if home in SAME_IN_BOTH_MODES:
+        return isinstance(module, nn.RReLU | nn.MultiheadAttention)
+    if home.startswith("torch.nn."):
+        return True
+    return not home.startswith("meseta.models.") and next(module.children(), None) is None
+
+
+@contextmanager
 def derivatives_in_eval_mode(model: object) -> Iterator[None]:
     """Eval mode with autograd on, whatever the caller's no_grad or inference mode."""
     with eval_mode(model), torch.inference_mode(False), torch.enable_grad():

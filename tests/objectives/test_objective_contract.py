@@ -11,7 +11,16 @@ from meseta import attacks
 from meseta.attacks import PGD
 from meseta.errors import UserError
 from meseta.linalg import Lanczos
-from meseta.objectives import AdversarialTraining, CrossHolder, CrossLipschitz, DecisionGradient, Haat, Sum
+from meseta.objectives import (
+    AdversarialTraining,
+    CrossHolder,
+    CrossLipschitz,
+    DecisionGradient,
+    Haat,
+    Jacobian,
+    Soar,
+    Sum,
+)
 from meseta.registry import methods
 
 OBJECTIVES = sorted(methods("objectives").items())
@@ -23,6 +32,8 @@ DETERMINISTIC = {
     "CrossHolder": lambda: CrossHolder(rivals="all", solver=Lanczos(tol=1e-9)),
     "CrossLipschitz": lambda: CrossLipschitz(estimator="exact"),
     "Haat": lambda: Haat(attack=attacks.Haat(solver=Lanczos(steps=5, tol=1e-12, which="largest"))),
+    "Jacobian": lambda: Jacobian(estimator="exact"),
+    "Soar": lambda: Soar(form="lifted_spectral", start="zero", solver=Lanczos(which="largest", tol=1e-9)),
     "Sum": lambda: Sum(parts=(AdversarialTraining(attack=STILL), DecisionGradient())),
 }
 STILL = PGD(steps=3, random_start=False, drop_broken=False)

@@ -69,12 +69,19 @@ def value_and_gradient(
     return (value if create_graph else value.detach()), gradient
 
 
-def gradient_of(value: Tensor, point: Tensor, *, create_graph: bool = False) -> Tensor:
-    """Return d(sum value)/d(point); zero where value does not reach point."""
+def gradient_of(
+    value: Tensor, point: Tensor, *, create_graph: bool = False, retain_graph: bool | None = None
+) -> Tensor:
+    """Return d(sum value)/d(point); zero where value does not reach point.
+
+    `create_graph` keeps the gradient differentiable, `retain_graph` the value, which the former implies.
+    """
     if not value.requires_grad:
         raise UserError(
             "the model's output is cut off from its input (detached, no_grad or integer arithmetic inside the model), "
             "so it has no input gradient. Use a model that autograd can follow."
         )
-    (gradient,) = torch.autograd.grad(value.sum(), point, create_graph=create_graph, materialize_grads=True)
+    (gradient,) = torch.autograd.grad(
+        value.sum(), point, create_graph=create_graph, retain_graph=retain_graph, materialize_grads=True
+    )
     return gradient

@@ -103,15 +103,20 @@ class FiniteDifferenceHessian:
         return per_example(length / step, v) * (shifted - base)
 
 
-def check_resolution(x: Float[Tensor, "b *input"], shift: Float[Tensor, "b *input"]) -> None:
-    """Raise where the largest entry of a nonzero shift is below 100 spacings of floating-point numbers at x."""
-    resolution = 100 * torch.finfo(x.dtype).eps * x.detach().flatten(1).abs().amax(1)
+def check_resolution(x: Float[Tensor, "b *input"], shift: Float[Tensor, "b *input"], name: str = "radius") -> None:
+    """Raise where the largest entry of a nonzero shift is below `resolution` at x; `name` is the setting to change."""
+    least = resolution(x)
     largest = shift.detach().flatten(1).abs().amax(1)
-    lost = (largest > 0) & (largest < resolution)
+    lost = (largest > 0) & (largest < least)
     if lost.any():
-        worst = int(torch.where(lost, resolution / largest, 0).argmax())
+        worst = int(torch.where(lost, least / largest, 0).argmax())
         raise UserError(
-            f"`radius`: the finite difference moves no pixel by more than {largest[worst].item():.2g}, below "
-            f"{resolution[worst].item():.2g}, 100 times the resolution of {x.dtype} inputs: it would measure rounding. "
-            "Use a larger radius (1e-3 or more), float64, or the exact product (radius None)."
+            f"`{name}`: the finite difference moves no pixel by more than {largest[worst].item():.2g}, below "
+            f"{least[worst].item():.2g}, 100 times the resolution of {x.dtype} inputs: it would measure rounding. "
+            f"Use a larger {name} (1e-3 or more), float64, or exact derivatives where they are offered."
         )
+
+
+def resolution(x: Float[Tensor, "b *input"]) -> Float[Tensor, "b"]:
+    """Return 100 spacings of floating-point numbers at the largest entry of each example."""
+    return 100 * torch.finfo(x.dtype).eps * x.detach().flatten(1).abs().amax(1)

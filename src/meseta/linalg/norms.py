@@ -46,19 +46,20 @@ def normalized(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *
     return unit / per_example(torch.where(length > 0, length, 1), v)
 
 
-def dual_vector(v: Float[Tensor, "b *shape"], p: float = 2) -> Float[Tensor, "b *shape"]:
-    """Return u with <u, v> = ||v||_p and ||u||_q = 1 for the dual q; 0 for zero vectors.
+def dual_vector(v: Float[Tensor, "b *shape"], q: float = 2) -> Float[Tensor, "b *shape"]:
+    """Return the u_i with ||u_i||_p = 1, 1/p + 1/q = 1, along which v_i is longest: <v_i, u_i> = ||v_i||_q.
 
-    u_i = sign(v_i) (|v_i| / ||v||_p)^(p-1): the signs for p = 1, v / ||v||_2 for p = 2, and for p = inf the sign of the
-    largest entry alone (of the first one, where several tie). A constant: no gradient flows through u.
+    u = sign(v) |v|^(q-1) / ||v||_q^(q-1): sign(v) for q = 1, v / ||v||_2 for q = 2, and for q = inf the signed unit
+    vector of the largest entry, the first where several tie. Zero vectors give 0.
     """
-    v = v.detach()
-    if p == INFINITY:
-        flat = v.flatten(1)
+    flat = v.flatten(1)
+    if q == INFINITY:
         index = flat.abs().argmax(1, keepdim=True)
-        return torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign()).view_as(v)
-    unit = normalized(v, p)
-    return unit if p == 2 else unit.sign() * unit.abs() ** (p - 1)
+        unit = torch.zeros_like(flat).scatter(1, index, flat.gather(1, index).sign())
+    else:
+        scaled = normalized(flat, INFINITY)  # first, so that no power underflows as a whole
+        unit = normalized(scaled.sign() * scaled.abs() ** (q - 1), dual_exponent(q))
+    return unit.view_as(v)
 
 
 def per_example(values: Tensor, like: Float[Tensor, "b *shape"]) -> Tensor:

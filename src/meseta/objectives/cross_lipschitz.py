@@ -1,23 +1,19 @@
 """Cross-Lipschitz regularisation."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
-from meseta.autodiff.jacobian import logits_and_jacobian, vector_jacobian
-from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import check_logits, exponent
-from meseta.errors import UserError
+from meseta.autodiff.jacobian import vector_jacobian
+from meseta.checks import exponent
 from meseta.linalg.norms import norm, normalized
 from meseta.linalg.random import randn
-from meseta.objectives.base import Penalty, Regularizer
+from meseta.objectives.jacobian import JacobianRegularizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrossLipschitz(Regularizer):
+class CrossLipschitz(JacobianRegularizer):
     """Penalise the differences between the logits' input gradients.
 
     mean_i l(x_i) + weight Omega(x_i),  Omega = (1/K^2) sum_{l,m} ||v_l - v_m||_q^2,  v_k = grad_x z_k
@@ -39,28 +35,22 @@ class CrossLipschitz(Regularizer):
 
     weight: float = 0.02
     q: float = 2.0
-    estimator: Literal["sampled", "exact"] = "sampled"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "q", exponent("q", self.q))
-        if self.estimator not in ("sampled", "exact"):
-            raise UserError(f"`estimator` must be sampled or exact, got {self.estimator!r}.")
 
-    def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
-        """Return Omega or its estimate; the loss comes from the same forward."""
-        with derivatives_of_derivatives():
-            if self.estimator == "exact":
-                logits, jacobian = logits_and_jacobian(model, x, create_graph=True)
-                check_logits(logits, x, y)
-                omega = cross_lipschitz(jacobian, self.q)
-            else:
-                point = leaf(x)
-                logits = check_logits(model(point.clone()), x, y)
-                omega = self._sample(logits, point, generator)
-            return Penalty(omega, CrossEntropy().of_logits(logits, y), {"cross_lipschitz": omega.detach()})
+    @property
+    def term(self) -> str:
+        """The name of Omega."""
+        return "cross_lipschitz"
 
-    def _sample(self, logits: Tensor, point: Tensor, generator: torch.Generator | None) -> Tensor:
+    def of_jacobian(self, jacobian: Tensor) -> Tensor:
+        """Return Omega."""
+        return cross_lipschitz(jacobian, self.q)
+
+    def sample(self, logits: Tensor, point: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the estimate of Omega."""
         classes = logits.shape[1]
         noise = randn(logits.shape, logits, generator)
         if self.q == 2:
