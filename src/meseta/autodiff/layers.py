@@ -24,8 +24,6 @@ _FACTORS: dict[Role, tuple[Role, Role]] = {
     "input": ("output", "weight"),
     "weight": ("input", "output"),
 }
-_BLOCK = 2**17
-"""Elements of an activation handled at a time, so that what comes between stays in the cache."""
 
 
 @contextmanager
@@ -218,53 +216,36 @@ def _empty(shape: torch.Size, like: Tensor) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
 
 
-class _Memory:
-    """What one SiLU has computed of its derivatives at its point, for every node that needs it again.
-
-    A Hessian is multiplied many times at one point, and an elementwise product costs a fraction of a sigmoid.
-    """
-
-    def __init__(self) -> None:
-        self._slope: Tensor | None = None
-
-    def slope(self, x: Tensor) -> Tensor:
-        """Return silu'(x)."""
-        if self._slope is None:
-            self._slope = _blockwise(_silu_slope, x)
-        return self._slope
-
-
 class _Silu(Function):
     """silu(x) = x s, s = sigmoid(x)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
-        ctx.memory = _Memory()
         return torch.ops.aten.silu(x)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _node(_SiluSlope, gradients[0], *ctx.saved_tensors, ctx.memory)
+        return _node(_SiluSlope, gradients[0], *ctx.saved_tensors)
 
 
 class _SiluSlope(Function):
     """g silu'(x)."""
 
     @staticmethod
-    def forward(ctx: Any, g: Tensor, x: Tensor, memory: _Memory) -> Tensor:
+    def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(g, x)
-        ctx.memory, ctx.bend = memory, None
-        return g * memory.slope(x)
+        ctx.bend = None
+        return torch.ops.aten.silu_backward(g, x)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (u,), (g, x) = gradients, ctx.saved_tensors
         if torch.is_grad_enabled():
-            return _node(_SiluSlope, u, x, ctx.memory), _node(_SiluBend, u * g, x), None
-        if ctx.bend is None:
-            ctx.bend = _blockwise(_silu_bend, g, x)
-        return u * ctx.memory.slope(x), u * ctx.bend, None
+            return _node(_SiluSlope, u, x), _node(_SiluBend, u * g, x)
+        if ctx.bend is None:  # kept, since a Hessian is multiplied many times at one point
+            ctx.bend = _silu_bend(g, x)
+        return torch.ops.aten.silu_backward(u, x), u * ctx.bend
 
 
 class _SiluBend(Function):
@@ -273,43 +254,23 @@ class _SiluBend(Function):
     @staticmethod
     def forward(ctx: Any, w: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(w, x)
-        return _blockwise(_silu_bend, w, x)
+        return _silu_bend(w, x)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (u,), (w, x) = gradients, ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _node(_SiluBend, u, x), _silu_third(u * w, x)
-        return _blockwise(_silu_bend, u, x), _blockwise(_silu_third, u * w, x)
-
-
-def _silu_slope(x: Tensor) -> Tensor:
-    """Return silu'(x) = s (1 + x (1 - s))."""
-    return torch.ops.aten.silu_backward(torch.ones_like(x), x)  # type: ignore[no-any-return]
+        return _node(_SiluBend, u, x), _silu_third(u * w, x)
 
 
 def _silu_bend(w: Tensor, x: Tensor) -> Tensor:
-    """Return w silu''(x) = w s (1 - s) (2 + x (1 - 2 s))."""
+    """Return w silu''(x) = w s' (2 + x (1 - 2 s)), s' = s (1 - s)."""
     s = torch.sigmoid(x)
-    half = torch.ops.aten.sigmoid_backward(w, s)  # w s (1 - s)
+    half = torch.ops.aten.sigmoid_backward(w, s)  # w s'
     return torch.addcmul(half, half, s.sub_(0.5).mul_(x), value=-1).mul_(2)
 
 
 def _silu_third(w: Tensor, x: Tensor) -> Tensor:
-    """Return w times the third derivative, s' (3 (1 - 2s) + x ((1 - 2s)^2 - 2 s')) with s' = s (1 - s)."""
+    """Return w times the third derivative, s' (3 (1 - 2 s) + x (1 - 6 s')), s' = s (1 - s)."""
     s = torch.sigmoid(x)
-    slope, lean = s * (1 - s), 1 - 2 * s
-    return w * slope * (3 * lean + x * (lean**2 - 2 * slope))
-
-
-def _blockwise(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-    """Return an elementwise function, computed over blocks of the batch on a CPU."""
-    like = tensors[-1]
-    if like.device.type != "cpu" or like.numel() <= _BLOCK:
-        return function(*tensors)
-    result = torch.empty_like(like)
-    size = max(1, _BLOCK * len(like) // like.numel())
-    for start in range(0, len(like), size):
-        block = slice(start, start + size)
-        result[block] = function(*(tensor[block] for tensor in tensors))
-    return result
+    slope = s * (1 - s)
+    return w * slope * (3 - 6 * s + x * (1 - 6 * slope))
