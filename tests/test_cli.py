@@ -189,7 +189,7 @@ def test_print_config_is_a_file_that_trains(capsys, tmp_path):
     (tmp_path / "c.yaml").write_text(printed)
     assert main(["train", "--config", str(tmp_path / "c.yaml"), "--out", str(tmp_path), "--name", "b", *SMALL]) == 0
     objective = json.loads((tmp_path / "b" / "record.json").read_text())["training"]["objective"]
-    assert objective == "InputGradient(weight=0.5, q=2.0, power=2, radius=None)"
+    assert objective == "InputGradient(weight=0.5, share=1.0, q=2.0, power=2, radius=None)"
 
 
 @pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "report", "list"])

@@ -131,6 +131,8 @@ def test_blocks_nest_and_end():
     with lean_layers(), lean_layers():
         assert type(F.silu(x).grad_fn).__name__ == "_SiluBackward"
     assert type(F.silu(x).grad_fn).__name__ == "SiluBackward0"
+    with lean_layers(False), lean_layers():
+        assert type(F.silu(x).grad_fn).__name__ == "SiluBackward0"
 
 
 def test_changing_a_factor_in_place_before_the_backward_is_an_error_as_in_torch():

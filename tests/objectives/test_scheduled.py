@@ -69,7 +69,11 @@ def test_used_without_training_all_settings_are_full(batch):
 @pytest.mark.parametrize(
     ("objective", "path", "message"),
     [
-        (InputGradient(), "wait", "wait: InputGradient has no setting 'wait'. It has: weight, q, power, radius."),
+        (
+            InputGradient(),
+            "wait",
+            "wait: InputGradient has no setting 'wait'. It has: weight, share, q, power, radius.",
+        ),
         (FGSM_TRAINING, "attack.threat.epsilon", "Threat has no setting 'epsilon'. It has: norm, eps, bounds."),
         (Sum(), "parts.5.weight", "parts.5.weight: tuple has no setting '5'. It has: 0, 1."),
         (InputGradient(), "weight.x", "float has no setting 'x'. It has: none."),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from meseta.autodiff.gradient import gradient_of, leaf
+from meseta.autodiff.layers import lean_layers
 from meseta.autodiff.scalar_fields import Model, ScalarField
 from meseta.checks import check_logits, constant, derivatives_in_eval_mode
 from meseta.shapes import Bool
@@ -40,7 +41,7 @@ class Attack(ABC):
             UserError: x outside the bounds or not finite, wrong shapes, labels outside 0..K-1.
         """
         self.threat.check(x, y)
-        with derivatives_in_eval_mode(model):
+        with derivatives_in_eval_mode(model), lean_layers():
             return self.perturb(model, constant(x), constant(y).long(), generator).detach()
 
     @abstractmethod

@@ -24,6 +24,7 @@ class GaussNewton:
 
     Attributes:
         logits: (B, K), with the graph to the parameters.
+        gradient: (B, *input), of the loss of the likeliest class, detached; in the range of G.
 
     Cost:
         One forward and two backwards to build, then a Jacobian-vector and a vector-Jacobian product each; a product
@@ -34,11 +35,13 @@ class GaussNewton:
         with derivatives_of_derivatives():
             self._point = leaf(x)
             self.logits = model(self._point.clone())
-            # V^T v by two reverse passes: u -> V u is linear, so its own vector-Jacobian product is V^T v.
-            self._cotangent = torch.zeros_like(self.logits, requires_grad=True)
+            # V^T v by two reverse passes: u -> V u is linear, so its own vector-Jacobian product is V^T v, wherever it
+            # is taken: at the loss gradient of the likeliest class, which is of use itself.
+            self._cotangent = SoftmaxRoot(self.logits.detach()).likeliest().requires_grad_()
             (self._pullback,) = torch.autograd.grad(
                 self.logits, self._point, self._cotangent, create_graph=True, materialize_grads=True
             )
+            self.gradient = self._pullback.detach()
 
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return Gv per example; with `create_graph`, differentiable with respect to the parameters."""
@@ -77,6 +80,11 @@ class SoftmaxRoot:
         self._likeliest = logits.argmax(1, keepdim=True)
         self._root = (log_p / 2).exp().scatter(1, self._likeliest, 0)  # sqrt q
         self._c = 1 / (1 + (log_p.gather(1, self._likeliest) / 2).exp())
+
+    def likeliest(self) -> Float[Tensor, "b c"]:
+        """Return p - e_m, the gradient in the logits of the loss of the likeliest class."""
+        q = self._root**2
+        return q.scatter(1, self._likeliest, -q.sum(1, keepdim=True))
 
     def times(self, u: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
         """Return S u."""

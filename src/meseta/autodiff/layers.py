@@ -7,7 +7,7 @@ values and derivatives, for every model that calls `torch.nn.functional`, as `to
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -27,25 +27,29 @@ _FACTORS: dict[Role, tuple[Role, Role]] = {
 
 
 @contextmanager
-def lean_layers() -> Iterator[None]:
+def lean_layers(enabled: bool = True) -> Iterator[None]:
     """Run convolutions and SiLU on the layers of this file, within the block and in what is differentiated later.
 
     On a CPU the convolutions work in the channels-last layout, which is the fast one there, and hand it on to the
     layers after them. Values and derivatives agree with torch's to rounding. Autocast, functorch transforms and
     compiled code are left alone.
+
+    Args:
+        enabled: False keeps torch's own layers within the block, whatever is called there: to compare.
     """
-    if _active.get():
+    if _settled.get():
         yield
         return
-    token = _active.set(True)
+    token = _settled.set(True)
     try:
-        with _LeanLayers():
+        with _LeanLayers() if enabled else nullcontext():
             yield
     finally:
-        _active.reset(token)
+        _settled.reset(token)
 
 
-_active: ContextVar[bool] = ContextVar("lean_layers", default=False)
+_settled: ContextVar[bool] = ContextVar("lean_layers", default=False)
+"""Whether an enclosing block has decided already."""
 
 
 class _LeanLayers(TorchFunctionMode):

@@ -57,7 +57,9 @@ class Curvature(Regularizer):
             label: unbiased, ||grad_x l(x, c)||^2 with the label c drawn from p. Few draws see a curvature that sits
                 in an unlikely class, so that its variance is large where the model is confident; `sampled` costs
                 the same.
-        solver: of krylov; None for Lanczos with at most 3 products, until the residual is within 10 %.
+        solver: of krylov. None for full is Lanczos with 3 products; for gauss_newton one power step from the loss
+            gradient of the likeliest class, which costs next to nothing: on MNIST and the SiLU CNN it gave 99.9 % of
+            the norm in the mean once trained, 98 to 99.7 % while trained with this penalty, 73 % before training.
 
     Terms: cross_entropy, curvature.
     Cost, in plain steps on the SiLU CNN: `benchmarks/training_step.py`. krylov with gauss_newton: a forward, two
@@ -134,20 +136,16 @@ class Curvature(Regularizer):
 
     def _top(self, g: GaussNewton) -> Tensor:
         """Return the unit vector u of the largest ||R u||, by products with R^T R."""
-        # R u for this u points along the gradient of the loss of the likeliest class.
-        start = SoftmaxRoot(g.logits.detach()).transposed_times(
-            torch.zeros_like(g.logits).scatter(1, g.logits.argmax(1, keepdim=True), -1.0)
-        )
-        return self._solver.direction(lambda u: g.root_transposed(g.root(u)), start)
-
-    @property
-    def _solver(self) -> Solver:
-        return self.solver or Lanczos(steps=3, tol=0.1)
+        start = g.root_transposed(g.gradient)
+        if self.solver is None:
+            return normalized(start)
+        return self.solver.direction(lambda u: g.root_transposed(g.root(u)), start)
 
     def _full(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         hessian = Hessian(CrossEntropy().bind(model, x, y), x)
         if self.norm == "spectral":
-            v = self._solver.direction(hessian, hessian.gradient.detach())
+            solver = self.solver or Lanczos(steps=3, tol=0.05)
+            v = solver.direction(hessian, hessian.gradient.detach())
             return norm(hessian(v, create_graph=True)), hessian.value
         if self.norm == "trace":
             z = (rand(x.shape, x, generator) < 0.5).to(x.dtype) * 2 - 1

@@ -119,6 +119,10 @@ class Soar(Regularizer):
             value = clip_gradient(value, model, self.gradient_clip)
         return Penalty(value, loss if same else f(point.clone()), {"soar": value.detach()})
 
+    def loss(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return the loss at points drawn as x' is."""
+        return CrossEntropy().bind(model, x, y)(self._start(model, x, y, generator))
+
     def _start(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         if self.start == "zero":
             return x

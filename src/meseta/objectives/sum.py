@@ -47,7 +47,7 @@ class Sum(Objective):
         total, terms = first.total, dict(first.terms)
         for place, part in enumerate(self.parts[1:], 2):
             assert isinstance(part, Regularizer)
-            penalty = part.penalize(model, x.clone(), y, generator)
+            penalty = part.penalize_share(model, x.clone(), y, generator)
             total = total + part.weight * penalty.value.mean()
             terms |= {f"{name}_{place}" if name in terms else name: term for name, term in penalty.terms.items()}
         return ObjectiveValue(total, terms)
