@@ -196,7 +196,7 @@ def main(given: Options) -> None:
     note = (
         "A ratio compares steps of the same round. `plain torch` is `F.cross_entropy(model(x), y)` without meseta, in "
         "torch's own layout and in the one that meseta's layers work in. Operations are those of convolutions and "
-        "matrix products. `torch's layers` runs without meseta's convolutions and SiLU, as the published algorithms do; "
+        "matrix products. `torch's layers` runs without meseta's convolutions and SiLU, as published algorithms do; "
         "CrossHolder as published takes all rivals and 21 products each. Haat is timed with one of its ten moves."
     )
     page = Page("Cost of a training step, in plain steps", {"settings": measured}, "\n\n".join([note, *texts]))
