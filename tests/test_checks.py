@@ -27,7 +27,7 @@ class Wrapped(nn.Module):
     "module", [nn.BatchNorm1d(3), nn.Dropout(), nn.InstanceNorm1d(3), nn.RReLU(), nn.MultiheadAttention(4, 2), Square()]
 )
 def test_a_layer_with_modes_matters_in_train_mode_alone(module):
-    model = nn.Sequential(nn.Linear(3, 3), Wrapped(module))
+    model = nn.Sequential(nn.Linear(3, 3), nn.Sequential(module))
     assert mode_matters(model.train())
     assert not mode_matters(model.eval())
     model.train()
@@ -39,7 +39,13 @@ def test_a_layer_with_modes_matters_in_train_mode_alone(module):
 
 @pytest.mark.parametrize("module", [nn.GroupNorm(1, 3), nn.LayerNorm(3), nn.SiLU(), nn.MaxPool2d(2), nn.Flatten()])
 def test_a_layer_without_modes_does_not(module):
-    assert not mode_matters(nn.Sequential(nn.Conv2d(3, 3, 1), Wrapped(module)).train())
+    assert not mode_matters(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(module)).train())
+
+
+def test_a_module_of_the_users_may_look_at_its_mode_whatever_it_holds():
+    """As with dropout called as a function: F.dropout(h, 0.3, self.training)."""
+    assert mode_matters(Wrapped(nn.Linear(3, 3)).train())
+    assert not mode_matters(Wrapped(nn.Linear(3, 3)).eval())
 
 
 def test_a_function_has_no_mode():

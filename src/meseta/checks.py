@@ -88,6 +88,16 @@ def whole(name: str, value: int, least: int) -> None:
         raise UserError(f"`{name}` must be a whole number, at least {least}, got {value!r}.")
 
 
+def instance_of(name: str, value: object, kind: type) -> None:
+    """Raise unless `value` is one of the kind, such as an Attack."""
+    if not isinstance(value, kind):
+        raise UserError(f"`{name}` must be {_article(kind.__name__)}, got {value!r}.")
+
+
+def _article(name: str) -> str:
+    return f"an {name}" if name[0] in "AEIO" else f"a {name}"
+
+
 def usable_device(name: str | None) -> torch.device:
     """Return the device of that name, or the GPU if there is one; raise where torch cannot use it."""
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -149,8 +159,7 @@ def mode_matters(model: object) -> bool:
     """Return whether the model might do something else in eval mode than in the mode that it is in.
 
     True where a module in train mode is one of torch's that has modes (BatchNorm, Dropout), or one that neither torch
-    nor meseta brings and that holds no others: nobody knows what those do. A model that is a plain function has no
-    mode.
+    nor meseta brings: nobody knows what its forward does. A model that is a plain function has no mode.
     """
     modules = model.modules() if isinstance(model, nn.Module) else ()
     return any(module.training and _has_modes(module) for module in modules)
@@ -162,7 +171,7 @@ def _has_modes(module: nn.Module) -> bool:
         return isinstance(module, nn.RReLU | nn.MultiheadAttention)
     if home.startswith("torch.nn."):
         return True
-    return not home.startswith("meseta.models.") and next(module.children(), None) is None
+    return not home.startswith("meseta.models.")
 
 
 @contextmanager
@@ -178,29 +187,35 @@ def constant(x: Tensor) -> Tensor:
         return x.clone() if x.is_inference() else x.detach()
 
 
-_SMOOTH = {"CELU", "ELU", "GELU", "LogSigmoid", "Mish", "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh"}
+_SMOOTH = {"celu", "elu", "erf", "exp", "gelu", "logsigmoid", "mish", "sigmoid", "silu", "softmax", "softplus", "tanh"}
 
 
-def check_curved(model: object, gradient: Tensor, curvature: Tensor, who: str, instead: str) -> None:
+def check_curved(gradient: Tensor, curvature: Tensor, who: str, instead: str) -> None:
     """Raise where a second derivative is exactly zero on the whole batch, as on every piecewise-linear network.
 
-    Zero gradients (a constant model) and networks with a smooth activation module (deep in saturation) may pass.
+    Zero gradients (a constant model) and networks with a smooth layer on the way (deep in saturation) may pass.
 
     Args:
-        model: whose activations are looked at.
-        gradient: (B, *input), of the field. curvature: (B,), zero where the second derivative is.
+        gradient: (B, *input), of the field, with its graph. curvature: (B,), zero where the second derivative is.
         who: asks for the second derivative. instead: what to do.
     """
-    if curvature.any() or not gradient.any() or _activations(model) & _SMOOTH:
+    if curvature.any() or not gradient.any() or _has_smooth_layer(gradient):
         return
-    found = ", ".join(sorted(_activations(model))) or "none as modules"
     raise UserError(
         f"{who}: the margins' Hessian is exactly zero on all {len(curvature)} examples, as on every piecewise-linear "
-        f"network (activation modules found: {found}). Use a smooth activation such as SiLU, or {instead}."
+        f"network (ReLU, max pooling). Use a smooth activation such as SiLU, or {instead}."
     )
 
 
-def _activations(model: object) -> set[str]:
-    """Return the class names of the model's activation modules."""
-    modules = model.modules() if isinstance(model, nn.Module) else []
-    return {type(m).__name__ for m in modules if type(m).__module__ == "torch.nn.modules.activation"}
+def _has_smooth_layer(value: Tensor) -> bool:
+    """Return whether a smooth nonlinearity stands in the graph that made the value."""
+    nodes, seen = [value.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().lower().lstrip("_").split("backward")[0] in _SMOOTH:
+            return True
+        nodes += [following for following, _ in node.next_functions]
+    return False

@@ -148,7 +148,7 @@ class Threat:
             exponential = -rand((len(flat), flat.shape[1] + 1), flat, generator).clamp_min(1e-12).log()
             move = self.eps * (exponential / exponential.sum(1, keepdim=True))[:, :-1]
             move = move * torch.where(uniform < 0.5, -1, 1)
-        return self._clip(x.detach() + move.view_as(x))
+        return self._clip(x.detach() + move.view_as(x).to(x.dtype))
 
     def _clip(self, points: Tensor) -> Tensor:
         return points if self.bounds is None else points.clamp(*self.bounds)

@@ -1,13 +1,18 @@
 """The lean layers are torch's own: values, derivatives of every order, and nothing computed that nobody asked for."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.autograd import gradcheck, gradgradcheck
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
+from meseta.autodiff import CrossEntropy, Hessian, value_and_gradient
 from meseta.autodiff.layers import lean_layers
+from meseta.models import SiluCnn
+from meseta.objectives import AdversarialTraining, CrossHolder, Curvature, InputGradient
 
 GEOMETRIES = [
     {},
@@ -102,17 +107,77 @@ class Viewing(nn.Module):
 
     def forward(self, x):
         x = F.relu(self.conv(x), inplace=True)
-        patches = x.as_strided((len(x), 4, 2, 2), x.contiguous().stride())
-        return torch.cat([x.view(x.size(0), -1), patches.reshape(len(x), -1)], 1)
+        x.view(x.size(0), -1)[:, ::2] *= 0.5
+        x.flatten(1).mul_(2)
+        patches = x.as_strided((len(x), 4, 2, 2), x.stride())
+        return torch.cat([x.flatten(2).view(len(x), -1), patches.reshape(len(x), -1)], 1)
 
 
-def test_models_that_look_into_memory_still_work():
+def test_models_that_look_into_memory_see_what_torch_shows_them():
     model, x = Viewing(), torch.randn(2, 3, 6, 6)
     with lean_layers():
         ours = model(x)
-        once_more = model(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(ours, model(x))
-    torch.testing.assert_close(once_more, model(x))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_values_and_gradients_have_torchs_layout(layout, channels):
+    x = torch.randn(2, channels, 6, 6).to(memory_format=layout).requires_grad_()
+    weight = torch.randn(4, channels, 3, 3, requires_grad=True)
+
+    def strides(run):
+        h = run(lambda *a: F.silu(F.conv2d(*a)))(x, weight)
+        first, second = torch.autograd.grad(h.sum(), (x, weight), create_graph=True)
+        return h.stride(), h.is_contiguous(), first.is_contiguous(), second.is_contiguous()
+
+    assert strides(lean) == strides(lambda function: function)
+
+
+def test_input_derivatives_come_contiguous_from_any_layout():
+    model = SiluCnn(hidden=()).build((3, 8, 8), 3)
+    x, y = torch.rand(2, 3, 8, 8), torch.tensor([0, 1])
+    f = CrossEntropy().bind(model, x, y)
+    assert value_and_gradient(f, x)[1].is_contiguous()
+    assert Hessian(f, x)(torch.ones_like(x)).is_contiguous()
+
+
+@pytest.mark.parametrize("objective", [InputGradient(), Curvature(), CrossHolder(), AdversarialTraining()], ids=repr)
+def test_checkpointed_models_recompute_what_they_computed(objective):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.body, self.head = nn.Sequential(nn.Conv2d(1, 3, 3), nn.SiLU()), nn.Linear(48, 3)
+            self.saving = True
+
+        def forward(self, x):
+            h = checkpoint(self.body, x, use_reentrant=False) if self.saving else self.body(x)
+            return self.head(h.flatten(1))
+
+    model, x, y = Checkpointed(), torch.rand(4, 1, 6, 6), torch.arange(4) % 3
+    gradients = []
+    for model.saving in (True, False):
+        model.zero_grad()
+        objective(model, x, y, generator=torch.Generator().manual_seed(0)).total.backward()
+        gradients.append(model.body[0].weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_nothing_outlives_the_backward():
+    x = torch.randn(2, 3, requires_grad=True)
+    with lean_layers():
+        (slope,) = torch.autograd.grad(F.silu(x).sum(), x, create_graph=True)
+    total = slope.pow(2).sum()
+    total.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        total.backward()
+
+
+def test_strides_of_any_whole_number_type():
+    x, weight = tensors((1, 2, 5, 5), (2, 2, 3, 3))
+    ours = lean(lambda *a: F.conv2d(*a, stride=np.int64(2)))(x, weight)
+    torch.testing.assert_close(ours, F.conv2d(x, weight, stride=2))
 
 
 def test_left_to_torch_are_autocast_transforms_strings_and_single_images():
@@ -122,6 +187,9 @@ def test_left_to_torch_are_autocast_transforms_strings_and_single_images():
         assert conv(x[0]).shape == (4, 6, 6)
         with torch.autocast("cpu", torch.bfloat16):
             assert F.conv2d(x, conv.weight).dtype == torch.bfloat16
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(x, torch.ones_like(x))
+            assert forward_ad.unpack_dual(F.conv2d(dual, conv.weight)).tangent is not None
         slopes = torch.func.vmap(torch.func.grad(lambda t: F.silu(t).sum()))(x)
     assert slopes.shape == x.shape
 

@@ -43,7 +43,7 @@ def test_logistic_regression_has_curvature_p_one_minus_p_w_squared():
 
 def test_a_margin_on_a_piecewise_linear_network_is_refused_and_the_ways_out_work(relu_batch):
     b = relu_batch
-    with pytest.raises(UserError, match=r"exactly zero on all 6 examples.*activation modules found: ReLU"):
+    with pytest.raises(UserError, match=r"exactly zero on all 6 examples.*piecewise-linear network .ReLU"):
         SpectralCurvature(field=Margin())(b.model, b.x, b.y)
     assert SpectralCurvature(field=CrossEntropy())(b.model, b.x, b.y).value.all()
     assert SpectralCurvature(field=Margin(), radius=0.5)(b.model, b.x, b.y).value.any()

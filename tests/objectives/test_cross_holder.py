@@ -99,11 +99,28 @@ def test_without_curvature_it_is_the_slope_alone_on_any_network(relu_batch):
 
 def test_piecewise_linear_networks_are_refused_or_seen_at_a_radius(relu_batch):
     b = relu_batch
-    with pytest.raises(UserError, match=r"exactly zero on all 6 examples.*ReLU.*give a radius"):
-        CrossHolder()(b.model, b.x, b.y)
+    unused = nn.Sequential(b.model, nn.Identity())
+    unused.smooth = nn.SiLU()  # never called
+    unused.forward = b.model.forward
+    # BatchNorm in train mode would bend the margins by coupling the examples.
+    for model in (b.model.eval(), b.model.train(), unused):
+        with pytest.raises(UserError, match=r"exactly zero on all 6 examples.*ReLU.*give a radius"):
+            CrossHolder()(model, b.x, b.y)
+    b.model.eval()
     seen = CrossHolder(radius=0.5, rivals="runner_up")(b.model, b.x, b.y)
     assert seen.terms["curvature"].any()
     seen.total.backward()
+
+
+def test_modes_do_not_matter_for_the_penalty():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.SiLU(), nn.Dropout(0.5), nn.Linear(8, 3)).double()
+    x, y = torch.rand(6, 4, dtype=torch.float64), torch.arange(6) % 3
+    for radius in (None, 0.01):
+        objective = CrossHolder(rivals="runner_up", radius=radius)
+        ours = [objective(model.train(mode), x, y).terms for mode in (True, False)]
+        torch.testing.assert_close(ours[0]["curvature"], ours[1]["curvature"])
+        assert not torch.isclose(ours[0]["cross_entropy"], ours[1]["cross_entropy"]).any()
 
 
 def test_at_a_small_radius_it_is_the_exact_hessian(smooth_batch):
@@ -143,6 +160,7 @@ def test_training_lowers_slope_and_curvature_of_held_out_margins(objective):
     ("settings", "message"),
     [
         ({"p": INF}, "`solver`: Lanczos"),
+        ({"solver": "Lanczos"}, "`solver` must be a Solver"),
         ({"p": 0.5}, "`p`"),
         ({"rivals": "none"}, "`rivals`"),
         ({"start": "zero"}, "`start`"),

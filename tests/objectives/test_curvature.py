@@ -131,6 +131,18 @@ def test_the_root_keeps_the_curvature_of_confident_examples():
     assert exact > 0
 
 
+def test_labels_are_drawn_without_bias_under_autocast():
+    """bfloat16 holds 256 numbers in [0, 1): drawn in it, an impossible class came up in one example of 256."""
+    model = nn.Linear(4, 4)
+    with torch.no_grad():
+        model.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 16.0]))
+    x, y = torch.rand(1, 4).expand(4000, -1), torch.full((4000,), 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        objective = Curvature(norm="trace", estimator="label")
+        found = objective(model, x, y, generator=torch.Generator().manual_seed(0)).terms["curvature"]
+    assert found.max() < 1e-3
+
+
 def test_root_and_its_transpose_make_the_gauss_newton_matrix(batch):
     g, matrix = GaussNewton(batch.model, batch.x), dense_gauss_newton(batch.model, batch.x)
     classes = g.logits.shape[1]
@@ -200,6 +212,8 @@ def test_training_lowers_the_curvature_of_held_out_data(objective):
         ({"norm": "trace", "estimator": "krylov"}, "`estimator` for trace"),
         ({"estimator": "gram", "solver": Lanczos()}, "`solver`"),
         ({"norm": "trace", "solver": PowerIteration()}, "`solver`"),
+        ({"solver": Lanczos(which="smallest")}, "`solver` must look for the largest"),
+        ({"solver": "Lanczos"}, "`solver` must be a Solver"),
         ({"weight": -1.0}, "`weight`"),
     ],
 )

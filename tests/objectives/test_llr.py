@@ -72,12 +72,12 @@ def test_more_steps_find_more(smooth_batch):
     assert many.mean() > few.mean()
 
 
-def test_it_searches_in_eval_mode_and_steps_in_the_models_mode(relu_batch):
+def test_both_terms_are_those_of_eval_mode_and_the_loss_that_of_the_models_mode(relu_batch):
     model = relu_batch.model.train()
     modes = []
     model[1].register_forward_pre_hook(lambda m, _: modes.append(m.training))
     Llr(steps=3)(model, relu_batch.x, relu_batch.y)
-    assert modes == [False] * 4 + [True] * 2
+    assert modes == [False] * 6 + [True]
 
 
 def test_both_terms_pass_gradcheck_in_the_parameters_at_a_fixed_move():

@@ -116,7 +116,9 @@ def test_finite_at_zero_gradient_and_at_saturated_logits(objective):
 
 @every_objective
 def test_leaves_mode_inputs_gradients_and_global_randomness_alone(objective):
-    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2)).train()
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(8, 6), nn.BatchNorm1d(6), activation(objective), nn.Linear(6, 2)
+    ).train()
     model[0].eval()
     modes = [m.training for m in model.modules()]
     x, y = torch.rand(5, 2, 4).requires_grad_(), torch.tensor([0, 1, 0, 1, 1])

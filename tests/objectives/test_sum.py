@@ -68,7 +68,9 @@ def test_one_part_is_that_part(batch):
 def test_what_cannot_be_added_is_refused():
     with pytest.raises(UserError, match="`parts` must hold at least one objective"):
         Sum(parts=())
-    for part in (Erm(), FAST, Sum(), "InputGradient"):
+    with pytest.raises(UserError, match="`parts` must be an Objective"):
+        Sum(parts=(InputGradient(), "InputGradient"))
+    for part in (Erm(), FAST, Sum()):
         with pytest.raises(UserError, match=f"`parts`: {type(part).__name__} has no penalty to add"):
             Sum(parts=(InputGradient(), part))
 

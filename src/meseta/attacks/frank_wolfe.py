@@ -24,7 +24,7 @@ class FrankWolfe(Attack):
 
     Returns x + d with the best d of all iterates, since q may fall on the way: values come free from g and Hd. Where H
     is negative semidefinite that is within O(1/steps) of the maximum; elsewhere it is a local one, and the vertices of
-    the threat compete.
+    the threat compete. Where g is exactly zero there is no slope to follow, and d stays 0, also in a minimum.
 
     Args:
         threat: norm, eps and bounds.

@@ -8,7 +8,7 @@ from torch import Tensor
 from meseta.attacks.base import Attack
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model
-from meseta.checks import at_least, positive, whole
+from meseta.checks import at_least, instance_of, positive, whole
 from meseta.errors import UserError
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import normalized, per_example
@@ -62,6 +62,9 @@ class Haat(Attack):
         whole("steps", self.steps, 1)
         at_least("w1", self.w1, 0)
         at_least("w2", self.w2, 0)
+        instance_of("solver", self.solver, Eigensolver)
+        if getattr(self.solver, "which", "largest") == "smallest":
+            raise UserError(f"`solver` must look for the largest eigenvalue, got {self.solver}. Set which: largest.")
         if self.radius is not None:
             positive("radius", self.radius)
         elif not self.guarded:

@@ -84,4 +84,4 @@ def gradient_of(
     (gradient,) = torch.autograd.grad(
         value.sum(), point, create_graph=create_graph, retain_graph=retain_graph, materialize_grads=True
     )
-    return gradient
+    return gradient.contiguous()

@@ -44,7 +44,7 @@ class Hessian:
         (product,) = torch.autograd.grad(
             self.gradient, self._point, v, retain_graph=True, create_graph=create_graph, materialize_grads=True
         )
-        return product
+        return product.contiguous()
 
 
 class FiniteDifferenceHessian:

@@ -43,4 +43,4 @@ def vector_jacobian(
     (product,) = torch.autograd.grad(
         logits, point, u, retain_graph=True, create_graph=create_graph, materialize_grads=True
     )
-    return product
+    return product.contiguous()

@@ -2,19 +2,21 @@
 
 On a CPU, most of a derivative of a derivative through torch's own layers is waste. The double backward of a convolution
 computes the weights' gradient whether or not anybody asked for it, through kernels meant for something else; the one of
-SiLU is a chain of some fifteen elementwise operations. Inside `lean_layers`, both give way to the ones below: the same
-values and derivatives, for every model that calls `torch.nn.functional`, as `torch.nn` does.
+SiLU is a chain of some fifteen elementwise operations. Inside `lean_layers`, `conv2d` and `silu` give way to the ones
+below: the same values, derivatives and layout in memory, for every model that calls `torch.nn.functional`, as
+`torch.nn` does. Other layers, and what the second function below names, stay torch's.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 from torch.overrides import TorchFunctionMode
 
 Role = Literal["input", "weight", "output"]
@@ -30,9 +32,8 @@ _FACTORS: dict[Role, tuple[Role, Role]] = {
 def lean_layers(enabled: bool = True) -> Iterator[None]:
     """Run convolutions and SiLU on the layers of this file, within the block and in what is differentiated later.
 
-    On a CPU the convolutions work in the channels-last layout, which is the fast one there, and hand it on to the
-    layers after them. Values and derivatives agree with torch's to rounding. Autocast, functorch transforms and
-    compiled code are left alone.
+    Values and derivatives agree with torch's to rounding. Single images, padding by name, in-place SiLU, autocast,
+    functorch transforms, forward-mode derivatives, checkpointed and compiled code are left to torch.
 
     Args:
         enabled: False keeps torch's own layers within the block, whatever is called there: to compare.
@@ -69,6 +70,9 @@ def _ours_to_change(x: Any) -> bool:
         and not torch.is_autocast_enabled(x.device.type)
         and not torch.compiler.is_compiling()
         and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+        # Checkpointing sets such hooks, and recomputes with torch's layers, where no block is open any more.
+        and torch._C._autograd._top_saved_tensors_default_hooks(True) is None
     )
 
 
@@ -84,7 +88,7 @@ def _conv2d(
 ) -> Tensor:
     if input.dim() != 4 or isinstance(padding, str) or input.dtype != weight.dtype or not torch.is_grad_enabled():
         return native(input, weight, bias, stride, padding, dilation, groups)
-    form = _Convolution(input.shape, weight.shape, [*map(_pair, (stride, padding, dilation))], groups)
+    form = _Convolution(input, weight, [*map(_pair, (stride, padding, dilation))], groups)
     return form.contract("output", input, weight, bias)
 
 
@@ -92,23 +96,15 @@ def _silu(native: Callable[..., Tensor], input: Tensor, inplace: bool = False) -
     return native(input, inplace) if inplace or not torch.is_grad_enabled() else _node(_Silu, input)
 
 
-def _as_if_contiguous(native: Callable[..., Any], x: Tensor, *args: Any, **kwargs: Any) -> Any:
-    """Call what cares for the order in memory on the order that the model was written for."""
-    return native(x.contiguous() if x.dim() == 4 else x, *args, **kwargs)
-
-
 _LEAN: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.conv2d: _conv2d,
     F.silu: _silu,
-    Tensor.view: _as_if_contiguous,
-    Tensor.as_strided: _as_if_contiguous,
-    torch.as_strided: _as_if_contiguous,
 }
 
 
 def _pair(value: Any) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * 2 if len(values) == 1 else values
+    values = [value] if isinstance(value, Integral) else list(value)
+    return [int(v) for v in (values * 2 if len(values) == 1 else values)]
 
 
 def _node(function: Any, *arguments: Any) -> Any:
@@ -123,9 +119,12 @@ class _Convolution:
     derivatives of each one are the other two, so that every derivative of every order is one of three kernels.
     """
 
-    def __init__(self, x: torch.Size, weight: torch.Size, geometry: list[list[int]], groups: int) -> None:
-        self._shape = {"input": x, "weight": weight}
+    def __init__(self, x: Tensor, weight: Tensor, geometry: list[list[int]], groups: int) -> None:
+        self._shape = {"input": x.shape, "weight": weight.shape}
         self._geometry = (*geometry, False, [0, 0], groups)  # stride, padding, dilation; not transposed
+        # torch's own rule for the layout of the result: that of the input. By strides, since a single channel is in
+        # every layout by the flags.
+        self._layout = torch.channels_last if x.stride(1) == 1 else torch.contiguous_format
 
     def contract(self, role: Role, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return what is left of T when all factors but `role` are given, in the order of `_FACTORS`."""
@@ -143,15 +142,19 @@ class _Convolution:
 
     def _kernel(self, role: Role, a: Tensor, b: Tensor, bias: Tensor | None) -> Tensor:
         if role == "output":
-            x, weight = _fast(a), b
+            x, weight = self._laid_out(a), b
             return torch.ops.aten.convolution(x, weight, bias, *self._geometry)  # type: ignore[no-any-return]
         if role == "input":
-            g, x, weight = _fast(a), _empty(self._shape["input"], a), b
+            g, weight = self._laid_out(a), b
+            x = torch.empty(self._shape["input"], dtype=a.dtype, device=a.device, memory_format=self._layout)
         else:
-            g, x, weight = _fast(b), _fast(a), a.new_empty(self._shape["weight"])
+            g, x, weight = self._laid_out(b), self._laid_out(a), a.new_empty(self._shape["weight"])
         wanted = [role == "input", role == "weight", False]
         gradients = torch.ops.aten.convolution_backward(g, x, weight, None, *self._geometry, wanted)
         return gradients[wanted.index(True)]  # type: ignore[no-any-return]
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        return x.to(memory_format=self._layout)
 
 
 class _Factor(Function):
@@ -209,17 +212,6 @@ class _Join(Function):
         return tuple(gradients[0] if needed else None for needed in ctx.needs_input_grad)
 
 
-def _fast(x: Tensor) -> Tensor:
-    """Return x in the layout that convolutions are fastest in."""
-    # Not .contiguous(memory_format=...), which takes a single channel to be in every layout already.
-    return x.to(memory_format=torch.channels_last) if x.device.type == "cpu" else x
-
-
-def _empty(shape: torch.Size, like: Tensor) -> Tensor:
-    layout = torch.channels_last if like.device.type == "cpu" else torch.contiguous_format
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
-
-
 class _Silu(Function):
     """silu(x) = x s, s = sigmoid(x)."""
 
@@ -239,17 +231,12 @@ class _SiluSlope(Function):
     @staticmethod
     def forward(ctx: Any, g: Tensor, x: Tensor) -> Tensor:
         ctx.save_for_backward(g, x)
-        ctx.bend = None
         return torch.ops.aten.silu_backward(g, x)  # type: ignore[no-any-return]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         (u,), (g, x) = gradients, ctx.saved_tensors
-        if torch.is_grad_enabled():
-            return _node(_SiluSlope, u, x), _node(_SiluBend, u * g, x)
-        if ctx.bend is None:  # kept, since a Hessian is multiplied many times at one point
-            ctx.bend = _silu_bend(g, x)
-        return torch.ops.aten.silu_backward(u, x), u * ctx.bend
+        return _node(_SiluSlope, u, x), _node(_SiluBend, u * g, x)
 
 
 class _SiluBend(Function):

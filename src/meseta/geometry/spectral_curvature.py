@@ -63,7 +63,7 @@ class SpectralCurvature(Measure):
         pair = self.solver(hessian, _start(hessian.gradient.detach()))
         if self.field.linear_in_logits:
             instead = "measure CrossEntropy(), whose Hessian is not zero there, or give a radius"
-            check_curved(model, hessian.gradient, pair.value, type(self).__name__, instead)
+            check_curved(hessian.gradient, pair.value, type(self).__name__, instead)
         return Measurement(pair.value, pair.residual, pair.converged, pair.products)
 
     def _at_radius(self, difference: FiniteDifferenceHessian) -> Measurement:

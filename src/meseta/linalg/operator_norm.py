@@ -33,6 +33,7 @@ class OperatorNorm(Solver):
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1)
         whole("restarts", self.restarts, 1)
+        whole("seed", self.seed, 0)
 
     @torch.no_grad()
     def direction(self, matvec: Matvec, start: Tensor, p: float = 2, q: float = 2) -> Tensor:

@@ -7,9 +7,13 @@ from torch import Tensor
 
 
 def rand(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Return uniform numbers in [0, 1) of the dtype and on the device of `like`."""
+    """Return uniform numbers in [0, 1) on the device of `like`, of its dtype but never below float32.
+
+    In bfloat16 there are 256 of them, which would draw rare classes too often and most of a thousand never.
+    """
     device = generator.device if generator else like.device
-    return torch.rand(tuple(shape), generator=generator, dtype=like.dtype, device=device).to(like.device)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    return torch.rand(tuple(shape), generator=generator, dtype=dtype, device=device).to(like.device)
 
 
 def randn(shape: Sequence[int], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from meseta.attacks.base import Attack
 from meseta.attacks.pgd import PGD
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import at_least
+from meseta.checks import at_least, instance_of
 from meseta.errors import UserError
 from meseta.objectives.base import Objective, ObjectiveValue
 from meseta.objectives.erm import Erm
@@ -47,6 +47,8 @@ class AdversarialTraining(Objective):
     noise: float = 0.0
 
     def __post_init__(self) -> None:
+        instance_of("attack", self.attack, Attack)
+        instance_of("objective", self.objective, Objective)
         at_least("clean", self.clean, 0)
         at_least("noise", self.noise, 0)
         if self.clean > 1:

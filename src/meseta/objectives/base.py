@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -100,7 +101,7 @@ class Regularizer(Objective):
 
     def __post_init__(self) -> None:
         at_least("weight", self.weight, 0)
-        if not 0 < self.share <= 1:
+        if not (isinstance(self.share, Real) and 0 < self.share <= 1):
             raise UserError(f"`share` must be a share of the batch in (0, 1], got {self.share!r}. 1 takes all of it.")
 
     def evaluate(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> ObjectiveValue:

@@ -9,7 +9,7 @@ from torch import Tensor
 from meseta.autodiff.gradient import derivatives_of_derivatives
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model, bind_all_rivals, margin_to, runner_up
-from meseta.checks import at_least, check_curved, check_logits, exponent, positive
+from meseta.checks import at_least, check_curved, check_logits, eval_term, exponent, instance_of, positive
 from meseta.errors import UserError
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import dual_exponent, norm
@@ -38,6 +38,9 @@ class CrossHolder(Regularizer):
         start: of the solver: gradient, or random from a normal distribution, as published.
         radius: None for the exact Hessian; a length h in input units for the curvature at that scale, by finite
             differences of gradients, which also sees the kinks of piecewise-linear networks.
+
+    The penalty is that of the model in eval mode: BatchNorm in train mode would add the coupling of the examples to the
+    Hessian.
 
     As published: `CrossHolder(rivals="all", solver=HessianAscent(), start="random")`.
 
@@ -72,6 +75,7 @@ class CrossHolder(Regularizer):
             raise UserError(f"`start` must be gradient or random, got {self.start!r}.")
         if self.radius is not None:
             positive("radius", self.radius)
+        instance_of("solver", self.solver, Solver)
         one = torch.ones(1, 1)
         self.solver.direction(lambda v: v, one, self.p, self.q)  # refuses norms that it does not know
 
@@ -81,26 +85,23 @@ class CrossHolder(Regularizer):
         return dual_exponent(self.p)
 
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
-        """Return the sum over rivals; the loss comes from the same forward where that is on x itself."""
-        with derivatives_of_derivatives():
+        """Return the sum over rivals, in eval mode; the loss comes from the same forward where the mode allows it."""
+        with derivatives_of_derivatives(), eval_term(model) as same:
             if self.rivals == "all":
                 logits = check_logits(model(x.clone()), x, y)
                 margins, points = bind_all_rivals(model, x, y, logits.shape[1])
-                slope, bend = (
-                    t.view(len(x), -1).sum(1) for t in self._slope_and_bend(model, margins, points, generator)
-                )
+                slope, bend = (t.view(len(x), -1).sum(1) for t in self._slope_and_bend(margins, points, generator))
             else:
                 margin = _OneMargin(model, y, self.rivals, rand((len(x),), x, generator))
-                slope, bend = self._slope_and_bend(model, margin, x, generator)
+                slope, bend = self._slope_and_bend(margin, x, generator)
                 logits = margin.logits
                 if self.rivals == "sampled":
                     slope, bend = (t * (logits.shape[1] - 1) for t in (slope, bend))
             terms = {"slope": slope.detach(), "curvature": bend.detach()}
-            return Penalty(slope + self.curvature * bend, CrossEntropy().of_logits(logits, y), terms)
+            loss = CrossEntropy().of_logits(logits, y) if same else None
+            return Penalty(slope + self.curvature * bend, loss, terms)
 
-    def _slope_and_bend(
-        self, model: Model, f: BoundField, x: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
+    def _slope_and_bend(self, f: BoundField, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         """Return ||grad f||_q and ||Hv||_q of each example."""
         hessian = Hessian(f, x) if self.radius is None else FiniteDifferenceHessian(f, x, self.radius)
         slope = norm(hessian.gradient, self.q)
@@ -110,7 +111,7 @@ class CrossHolder(Regularizer):
         start = gradient if self.start == "gradient" else randn(x.shape, x, generator)
         v = self.solver.direction(hessian, start, self.p, self.q)
         bend = norm(hessian(v, create_graph=True), self.q)
-        check_curved(model, gradient, bend, "CrossHolder", "train with InputGradient or Curvature, or give a radius")
+        check_curved(hessian.gradient, bend, "CrossHolder", "train with InputGradient or Curvature, or give a radius")
         return slope, bend
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import value_and_gradient
+from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.hessian import check_resolution
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.checks import eval_term, positive
@@ -49,6 +49,7 @@ class Cure(Regularizer):
         super().__post_init__()
         positive("radius", self.radius)
 
+    @full_precision()
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the change of the gradient; the loss comes from the same forward where the mode allows it."""
         f = CrossEntropy().bind(model, x, y)

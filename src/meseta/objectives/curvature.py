@@ -11,7 +11,7 @@ from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
 from meseta.autodiff.hessian import Hessian
 from meseta.autodiff.jacobian import logits_and_jacobian, vector_jacobian
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import check_logits
+from meseta.checks import check_logits, instance_of
 from meseta.errors import UserError
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, normalized
@@ -88,6 +88,12 @@ class Curvature(Regularizer):
             raise UserError(
                 f"`estimator` for {self.norm} of {self.hessian} must be {' or '.join(known)}, got {self.estimator!r}."
             )
+        if self.solver is not None:
+            instance_of("solver", self.solver, Solver)
+        if getattr(self.solver, "which", "largest") == "smallest":
+            raise UserError(
+                f"`solver` must look for the largest eigenvalue, got {self.solver}: the smallest is no norm."
+            )
         if self.solver is not None and self._estimator != "krylov":
             raise UserError(f"`solver` is of the estimator krylov, and {self._estimator} uses none. Leave it out.")
 
@@ -155,9 +161,9 @@ class Curvature(Regularizer):
 
 def _label_trace(logits: Tensor, point: Tensor, generator: torch.Generator | None) -> Tensor:
     """Return ||grad l(x, c)||^2 for a label c drawn from p, unbiased in the value and in its gradient."""
-    p = logits.softmax(1)
     threshold = rand((len(logits), 1), logits, generator)
-    label = (p.detach().cumsum(1) < threshold).sum(1).clamp_max(logits.shape[1] - 1)
+    cumulated = logits.detach().to(threshold.dtype).softmax(1).cumsum(1)
+    label = (cumulated <= threshold).sum(1).clamp_max(logits.shape[1] - 1)
     loss = CrossEntropy().of_logits(logits, label)
     (gradient,) = torch.autograd.grad(loss.sum(), point, create_graph=True, materialize_grads=True)
     # p_c / p_c as a constant is 1, and its derivative that of the distribution that c is drawn from.

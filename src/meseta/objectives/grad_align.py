@@ -9,6 +9,7 @@ from meseta.attacks.base import Attack
 from meseta.attacks.fgsm import FGSM
 from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
+from meseta.checks import eval_term, instance_of
 from meseta.linalg.norms import norm, normalized
 from meseta.objectives.base import Penalty, Regularizer
 
@@ -22,7 +23,8 @@ class GradAlign(Regularizer):
     A single step follows the gradient at x, so it finds the worst of the ball only while the gradient keeps its
     direction there. Where it does not, the model can learn to fool the step alone (catastrophic overfitting).
 
-    The attack runs on the model in eval mode; no gradient flows through x'. It does flow through both gradients. An
+    The attack runs on the model in eval mode, and the angle is that of eval mode; no gradient flows through x'. It does
+    flow through both gradients. As a later part of a `Sum` only the penalty counts, and of the attack its ball. An
     example with a zero gradient at either point has no angle: its penalty is 0, without a gradient.
 
     Args:
@@ -41,13 +43,19 @@ class GradAlign(Regularizer):
     weight: float = 0.2
     attack: Attack = FGSM()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        instance_of("attack", self.attack, Attack)
+
     @full_precision()
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the misalignment of the gradients at x and at a random point of the ball."""
         self.attack.threat.check(x, y)
         f = CrossEntropy().bind(model, x, y)
-        _, here = value_and_gradient(f, x, create_graph=True)
-        _, there = value_and_gradient(f, self.attack.threat.sample(x, generator=generator), create_graph=True)
+        around = self.attack.threat.sample(x, generator=generator)
+        with eval_term(model):
+            _, here = value_and_gradient(f, x, create_graph=True)
+            _, there = value_and_gradient(f, around, create_graph=True)
         misaligned = misalignment(here, there)
         return Penalty(misaligned, terms={"misalignment": misaligned.detach()})
 

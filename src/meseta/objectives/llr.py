@@ -8,7 +8,7 @@ from torch import Tensor
 from meseta.attacks.base import loss_and_gradient
 from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import at_least, derivatives_in_eval_mode, positive, whole
+from meseta.checks import at_least, derivatives_in_eval_mode, eval_term, instance_of, positive, whole
 from meseta.linalg.norms import per_example
 from meseta.objectives.base import Penalty, Regularizer
 from meseta.threat import Threat
@@ -52,22 +52,24 @@ class Llr(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        instance_of("threat", self.threat, Threat)
         at_least("slope", self.slope, 0)
         whole("steps", self.steps, 1)
         positive("alpha", self.alpha)
 
     @full_precision()
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
-        """Return both terms; the loss comes from the same forward as its gradient."""
+        """Return both terms, in eval mode; the loss comes from the same forward where the mode allows it."""
         self.threat.check(x, y)
         with derivatives_in_eval_mode(model):
             delta = self._ascend(model, x, y, generator)
         f = CrossEntropy().bind(model, x, y)
-        loss, gradient = value_and_gradient(f, x, create_graph=True)
-        linear = (delta * gradient).flatten(1).sum(1)
-        gamma = (f(x + delta) - loss - linear).abs()
+        with eval_term(model) as same:
+            loss, gradient = value_and_gradient(f, x, create_graph=True)
+            linear = (delta * gradient).flatten(1).sum(1)
+            gamma = (f(x + delta) - loss - linear).abs()
         terms = {"nonlinearity": gamma.detach(), "linear": linear.detach().abs()}
-        return Penalty(gamma + self.slope * linear.abs(), loss, terms)
+        return Penalty(gamma + self.slope * linear.abs(), loss if same else None, terms)
 
     def _ascend(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the delta that Adam finds to raise gamma; its gradient is +-(grad l(x + delta) - grad l(x))."""
@@ -77,7 +79,7 @@ class Llr(Regularizer):
         for _ in range(self.steps):
             _, there, slope = loss_and_gradient(model, CrossEntropy(), x + delta, y)
             gap = there - loss - (delta * gradient).flatten(1).sum(1)
-            delta.grad = per_example(gap.sign(), delta) * (slope - gradient)
+            delta.grad = (per_example(gap.sign(), delta) * (slope - gradient)).to(delta.dtype)
             adam.step()
             delta.copy_(self.threat.project(x + delta, x) - x)
         return delta.detach()

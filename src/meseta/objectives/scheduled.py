@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
+from meseta.checks import instance_of
 from meseta.errors import UserError
 from meseta.objectives.base import Objective, ObjectiveValue
 from meseta.objectives.input_gradient import InputGradient
@@ -35,8 +36,11 @@ class Scheduled(Objective):
     schedules: dict[str, Schedule] = field(default_factory=lambda: {"weight": LinearWarmup()})
 
     def __post_init__(self) -> None:
+        instance_of("objective", self.objective, Objective)
         if not self.schedules:
             raise UserError("`schedules` must name at least one setting, such as {weight: LinearWarmup}.")
+        for schedule in self.schedules.values():
+            instance_of("schedules", schedule, Schedule)
         settled = self.objective.at(_SHARES[0])  # paths go through schedules inside, as if they were not there
         for path in self.schedules:
             value = _get(settled, path.split("."), path)

@@ -9,6 +9,7 @@ from meseta.attacks.frank_wolfe import FrankWolfe, quadratic
 from meseta.autodiff.gradient import derivatives_of_derivatives
 from meseta.autodiff.hessian import Hessian
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
+from meseta.checks import instance_of
 from meseta.objectives.base import Penalty, Regularizer
 
 
@@ -37,6 +38,10 @@ class Scorpio(Regularizer):
 
     weight: float = 1.0
     attack: FrankWolfe = FrankWolfe()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        instance_of("attack", self.attack, FrankWolfe)
 
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the rise of the quadratic model; the loss comes from the same forward."""

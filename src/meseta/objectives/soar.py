@@ -10,7 +10,7 @@ from meseta.attacks.pgd import PGD
 from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.hessian import Hessian, check_resolution, resolution
 from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model
-from meseta.checks import eval_term, positive, whole
+from meseta.checks import eval_term, instance_of, positive, whole
 from meseta.errors import UserError, unknown_name
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import INFINITY, norm, normalized, per_example
@@ -87,6 +87,8 @@ class Soar(Regularizer):
         for name, kind in (("start", Start), ("form", Form)):
             if getattr(self, name) not in get_args(kind):
                 raise unknown_name(name, str(getattr(self, name)), get_args(kind))
+        instance_of("threat", self.threat, Threat)
+        instance_of("solver", self.solver, Lanczos)
         positive("alpha", self.alpha)
         whole("directions", self.directions, 1)
         for name in ("value_clip", "gradient_clip"):
@@ -152,7 +154,9 @@ class Soar(Regularizer):
         """Return H z by a difference of gradients over a step of random length."""
         unit = normalized(z)
         least = (1.01 * resolution(x) / norm(unit, INFINITY)).clamp_max(self.alpha)
-        h = least + (self.alpha - least) * (1 - rand((len(x),), x, generator))  # never 0, even where `least` is
+        h = least + (self.alpha - least) * (
+            1 - rand((len(x),), x, generator).to(x.dtype)
+        )  # never 0, even where `least` is
         shift = per_example(h, x) * unit
         check_resolution(x, shift, "alpha")
         _, shifted = value_and_gradient(f, x + shift, create_graph=True)

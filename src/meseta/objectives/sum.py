@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
+from meseta.checks import instance_of
 from meseta.errors import UserError
 from meseta.objectives.adversarial_training import AdversarialTraining
 from meseta.objectives.base import Objective, ObjectiveValue, Regularizer
@@ -31,9 +32,11 @@ class Sum(Objective):
     parts: tuple[Objective, ...] = (AdversarialTraining(), DecisionGradient())
 
     def __post_init__(self) -> None:
-        if not self.parts:
+        if not isinstance(self.parts, tuple | list) or not self.parts:
             raise UserError("`parts` must hold at least one objective, such as [AdversarialTraining, InputGradient].")
         object.__setattr__(self, "parts", tuple(self.parts))
+        for part in self.parts:
+            instance_of("parts", part, Objective)
         for part in self.parts[1:]:
             if not isinstance(part, Regularizer):
                 raise UserError(

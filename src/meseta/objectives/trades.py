@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import full_precision, gradient_of, leaf
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
-from meseta.checks import check_logits, derivatives_in_eval_mode, positive, whole
+from meseta.checks import check_logits, derivatives_in_eval_mode, instance_of, positive, whole
 from meseta.linalg.random import randn
 from meseta.objectives.base import Penalty, Regularizer
 from meseta.threat import Threat
@@ -47,6 +47,7 @@ class Trades(Regularizer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        instance_of("threat", self.threat, Threat)
         whole("steps", self.steps, 1)
         positive("noise", self.noise)
         if self.alpha is not None:
