@@ -27,8 +27,7 @@ class CrossLipschitz(JacobianRegularizer):
             classes drawn uniformly, times (K-1)/K.
 
     Terms: cross_entropy, cross_lipschitz = Omega or its estimate.
-    Cost: sampled, 2.8 plain steps on the SiLU CNN with 10 classes, 2.4 on ResNet-18; exact, 19 and 15, since each class
-    costs a backward and a double backward (`benchmarks/training_step.py`).
+    Cost: sampled, one double backward, 2.0 plain steps' arithmetic; exact, one for each class, 11 with 10 classes.
     Source: Hein & Andriushchenko 2017, eq. 5, as used by Mustafa 2020; differs: the sampled estimator is ours; on the
     sphere it has less variance than with a Gaussian u, and the same mean.
     """

@@ -32,8 +32,8 @@ class GradAlign(Regularizer):
         attack: the inner attack, with its threat.
 
     Terms: cross_entropy, the loss at x'; misalignment = 1 - cos.
-    Cost: two double backwards, one forward and backward at x' and the attack's passes; about 6.5 plain steps on the
-    SiLU CNN, as many as PGD-7 training.
+    Cost: two double backwards, one forward and backward at x' and the attack's passes; 5.7 plain steps' arithmetic, as
+    much as PGD-7 training.
     Raises:
         UserError: x outside the threat's bounds.
     Source: Andriushchenko & Flammarion 2020, section 4. Differs: examples without an angle count as 0 in the mean,

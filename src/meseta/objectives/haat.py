@@ -22,7 +22,7 @@ class Haat(AdversarialTraining):
 
     Terms: those of `AdversarialTraining`.
     Cost: one plain step and the attack's passes: with the defaults 10 forwards and backwards and up to 50
-    Hessian products, about 77 plain steps on the SiLU CNN; 54 as published.
+    Hessian products, about 40 plain steps' arithmetic.
     Source: Mei 2022, section 3; the printed bound has || l ||_1 for || grad l ||_1 and lacks the square of eps and d.
     """
 

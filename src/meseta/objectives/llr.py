@@ -37,7 +37,7 @@ class Llr(Regularizer):
 
     Terms: cross_entropy, nonlinearity = gamma, linear = |delta^T grad l|.
     Cost: `steps` forwards and backwards to the input, one double backward and one forward and backward;
-    about 12 plain steps on the SiLU CNN.
+    10 plain steps' arithmetic.
     Raises:
         UserError: x outside the threat's bounds.
     Source: Qin et al. 2019, the objective LLR. The published objective for CIFAR-10, 2l + 4 (gamma + 0.3 |...|), is

@@ -30,7 +30,7 @@ class Scorpio(Regularizer):
 
     Terms: cross_entropy, quadratic_rise = g^T d + d^T H d / 2, never negative.
     Cost: one double backward, a Hessian product for each of the attack's steps, and one with its backward;
-    about 19 plain steps on the SiLU CNN, 8 with `FrankWolfe(steps=1)`.
+    11 plain steps' arithmetic.
     Raises:
         UserError: x outside the threat's bounds.
     Source: Tsiligkaridis & Roberts 2020, with exact Hessian products in place of their differences of gradients.

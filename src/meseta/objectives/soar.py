@@ -61,8 +61,8 @@ class Soar(Regularizer):
             for no limit; with one, the model must be an `nn.Module`.
 
     Terms: cross_entropy at x', soar = R after clipping.
-    Cost: 1 + `directions` gradients and their double backwards, and one more gradient for pgd1; 6.1 plain steps on the
-    SiLU CNN, 12 for lifted_spectral, which stops when its eigenvector has converged (`benchmarks/training_step.py`).
+    Cost: 1 + `directions` gradients and their double backwards, and one more gradient for pgd1: 4.7 plain steps'
+    arithmetic. lifted_spectral takes Hessian products until its eigenvector has converged, about 7 on an untrained net.
     Raises:
         UserError: x outside the threat's bounds where random points are drawn; alpha below the resolution of the input;
             a field that the form does not read.

@@ -18,8 +18,8 @@ class Sum(Objective):
     """One objective and the penalties of others: first + sum_k weight_k R_k.
 
     The loss counts once: the first part is taken whole, and of each later one, which must be a regulariser, only its
-    weighted penalty at the clean input. To penalise at adversarial inputs instead, hand the regulariser to
-    `AdversarialTraining(objective=...)`.
+    weighted penalty at the clean input (of `Soar` at its own x'). To penalise at adversarial inputs instead, hand the
+    regulariser to `AdversarialTraining(objective=...)`.
 
     Args:
         parts: one or more objectives; all but the first are regularisers.

@@ -31,7 +31,7 @@ class Trades(Regularizer):
         noise: standard deviation of the start, in input units; not 0, where the KL has no gradient.
 
     Terms: cross_entropy, divergence = the KL.
-    Cost: `steps` forwards and backwards to the input, and a step on two batches; about 10 plain steps on the SiLU CNN.
+    Cost: `steps` forwards and backwards to the input, and a step on two batches; 9 plain steps' arithmetic.
     Raises:
         UserError: x outside the threat's bounds.
     Source: Zhang et al. 2019, Algorithm 1, and the authors' code (steps 10, beta 6, start 0.001 randn). Differs: the
