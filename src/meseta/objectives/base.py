@@ -36,8 +36,8 @@ class Objective(ABC):
     the latter its buffers as they are. Weights mean the same at every batch size, because input gradients are taken of
     the sum over the batch, never of the mean.
 
-    Costs are given in passes, and in plain steps' arithmetic: the operations of convolutions and matrix products of a step
-    of the SiLU CNN with 10 classes. `benchmarks/training_step.py` counts them, and measures times beside.
+    Costs are given in passes, and in plain steps' arithmetic: the operations of convolutions and matrix products of a
+    step of the SiLU CNN with 10 classes. `benchmarks/training_step.py` counts them, and measures times beside.
 
     Under autocast forwards and exact derivatives run in bfloat16, to about 1 %, and the loss is summed in float32; what
     subtracts values or gradients at neighbouring points runs in full precision (`meseta.autodiff.full_precision`).

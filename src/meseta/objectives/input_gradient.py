@@ -33,8 +33,8 @@ class InputGradient(Regularizer):
             float32 is small: 3e-5 in the median and at most 2e-4 (7e-4 for q = inf), in inverse proportion to h.
 
     Terms: cross_entropy, input_gradient = ||grad_x l||_q, or the slope at the radius.
-    Cost: one double backward, 2.0 plain steps' arithmetic. With a radius two forwards, a backward to the input and two to
-    the parameters, 2.3: no cheaper, but for models whose double backward is expensive or does not exist.
+    Cost: one double backward, 2.0 plain steps' arithmetic. With a radius two forwards, a backward to the input and two
+    to the parameters, 2.3: no cheaper, but for models whose double backward is expensive or does not exist.
     Raises:
         UserError: the step is below 100 times the resolution of the input (`radius`).
 
