@@ -167,8 +167,8 @@ def settings(quick: bool) -> list[Setting]:
         return [Setting("SiluCnn, 1×28×28, B = 16", small, 16, 2, 1, True)]
     large = ResNet18().build((3, 32, 32), 10, generator=generator)
     return [
-        Setting("SiluCnn, 1×28×28, B = 128", small, 128, 15, 120, True),
-        Setting("ResNet18, 3×32×32, B = 16", large, 16, 3, 60, False),
+        Setting("SiluCnn, 1×28×28, B = 128", small, 128, 15, 70, True),
+        Setting("ResNet18, 3×32×32, B = 16", large, 16, 2, 60, False),
     ]
 
 

@@ -34,7 +34,7 @@ class CrossHolder(Regularizer):
         rivals: sampled, one j drawn uniformly, times K - 1: unbiased; all, K - 1 of them in one batch; runner_up, the
             class with the largest logit but the label's, once.
         solver: finds the unit vector v, held fixed, at which ||H v||_q is penalised: from below; 6 products of Lanczos
-            give 95.6 % of ||H||_2 in the mean on the margins of a trained SiLU CNN (MNIST).
+            give 96 % of ||H||_2 in the mean on the margins of a trained SiLU CNN (`benchmarks/curvature.py`).
         start: of the solver: gradient, or random from a normal distribution, as published.
         radius: None for the exact Hessian; a length h in input units for the curvature at that scale, by finite
             differences of gradients, which also sees the kinks of piecewise-linear networks.
