@@ -37,7 +37,8 @@ class GaussNewton:
             self.logits = model(self._point.clone())
             # V^T v by two reverse passes: u -> V u is linear, so its own vector-Jacobian product is V^T v, wherever it
             # is taken: at the loss gradient of the likeliest class, which is of use itself.
-            self._cotangent = SoftmaxRoot(self.logits.detach()).likeliest().requires_grad_()
+            self._softmax = SoftmaxRoot(self.logits)
+            self._cotangent = self._softmax.likeliest().detach().requires_grad_()
             (self._pullback,) = torch.autograd.grad(
                 self.logits, self._point, self._cotangent, create_graph=True, materialize_grads=True
             )
@@ -50,7 +51,7 @@ class GaussNewton:
     def root(self, u: Float[Tensor, "b c"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return Ru per example."""
         with torch.enable_grad():
-            cotangent = SoftmaxRoot(self.logits).times(u)
+            cotangent = self._softmax.times(u)
             product = vector_jacobian(self.logits, self._point, cotangent, create_graph=create_graph)
         return product if create_graph else product.detach()
 
@@ -60,7 +61,7 @@ class GaussNewton:
             self._pullback, self._cotangent, v, retain_graph=True, create_graph=create_graph, materialize_grads=True
         )
         with torch.enable_grad():
-            product = SoftmaxRoot(self.logits).transposed_times(tangent)
+            product = self._softmax.transposed_times(tangent)
         return product if create_graph else product.detach()
 
 

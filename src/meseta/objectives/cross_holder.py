@@ -8,7 +8,7 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import derivatives_of_derivatives
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
-from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model, bind_all_rivals, margin_to, runner_up
+from meseta.autodiff.scalar_fields import BoundField, CrossEntropy, Model, bind_all_rivals, margin_to, rivals, runner_up
 from meseta.checks import at_least, check_curved, check_logits, eval_term, exponent, instance_of, positive
 from meseta.errors import UserError
 from meseta.linalg.lanczos import Lanczos
@@ -139,4 +139,4 @@ class _OneMargin:
             return runner_up(logits, self._y)
         others = logits.shape[1] - 1
         index = (self._draw * others).long().clamp_max(others - 1)
-        return index + (index >= self._y)
+        return rivals(self._y, logits.shape[1]).gather(1, index[:, None]).squeeze(1)
