@@ -16,6 +16,7 @@ ROWS = [
     {"linalg", "schedules"},
     {"autodiff", "threat"},
     {"geometry", "attacks", "models", "data"},
+    {"certificates"},
     {"objectives"},
     {"registry", "configuration"},
     {"evaluation"},

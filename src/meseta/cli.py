@@ -25,6 +25,7 @@ verbs:
   train     train one run
   evaluate  clean and robust accuracy of a run: every attack, worst case per example
   measure   curvature and gradients of a run, per example
+  certify   bounds on the distance to the nearest adversarial example: sound ones, estimates and proxies apart
   report    one HTML page, figures and a Markdown table from the records of runs
   list      every objective, attack, measure, model and data set, in one line each
 
@@ -115,6 +116,23 @@ def measure(arguments: list[str]) -> None:
     _show([record])
 
 
+def certify(arguments: list[str]) -> None:
+    """Take bounds on a run."""
+    from meseta.configuration import parser
+    from meseta.workflow import CertifyConfig, certify_run
+
+    options = parser(
+        CertifyConfig,
+        prog="meseta certify",
+        description="Certified radii, estimates and proxies of a run, per example, and certified accuracy.",
+    )
+    config, run = _with_run(options, CertifyConfig, arguments)
+    total = len(run.examples(config.split, config.n)) * len(config.bounds)
+    with _progress("certifying", total) as advance:
+        record = certify_run(run, config, progress=advance)
+    _show([record])
+
+
 def report(arguments: list[str]) -> None:
     """Write the report of runs."""
     import argparse
@@ -153,7 +171,15 @@ def list_(arguments: list[str]) -> None:
     Console().print(table)
 
 
-VERBS = {"demo": demo, "train": train, "evaluate": evaluate, "measure": measure, "report": report, "list": list_}
+VERBS = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "measure": measure,
+    "certify": certify,
+    "report": report,
+    "list": list_,
+}
 
 _RECIPES = Path(__file__).parent / "recipes"
 

@@ -10,6 +10,7 @@ KINDS = {
     "objectives": ("meseta.objectives", "Objective"),
     "attacks": ("meseta.attacks", "Attack"),
     "measures": ("meseta.geometry", "Measure"),
+    "bounds": ("meseta.certificates", "RadiusBound"),
     "models": ("meseta.models", "Architecture"),
     "scalar fields": ("meseta.autodiff", "ScalarField"),
     "solvers": ("meseta.linalg", "Solver"),

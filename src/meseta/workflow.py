@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from math import prod
 from pathlib import Path
 from shutil import rmtree
 from typing import Literal
@@ -9,13 +10,14 @@ from typing import Literal
 from torch import Tensor
 
 from meseta.attacks import Attack
+from meseta.certificates import LinearPiece, RadiusBound
 from meseta.checks import usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
 from meseta.evaluation.record import Record, read_record, write_record
 from meseta.evaluation.robustness import default_attacks, evaluate
-from meseta.evaluation.statistics import measure
+from meseta.evaluation.statistics import certify, measure
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.objectives import Objective
@@ -26,11 +28,16 @@ SplitName = Literal["train", "val", "test"]
 Progress = Callable[[int], None]
 
 
-def check_counts(n: int | None, batch_size: int) -> None:
-    """Raise unless n is None or positive, and the batch size positive."""
+INPUT_VALUES = 2**18
+"""What a batch holds at most where the batch size is left open, in input values: 64 of CIFAR-10, 1 of 3×224×224."""
+
+
+def check_counts(n: int | None, batch_size: int | None) -> None:
+    """Raise unless n and the batch size are None or positive."""
     if n is not None:
         whole("n", n, 1)
-    whole("batch_size", batch_size, 1)
+    if batch_size is not None:
+        whole("batch_size", batch_size, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +81,41 @@ class MeasureConfig:
         measures: one or more.
         split: "test", "val" or "train".
         n: the first so many examples of the split; None for all.
-        batch_size: examples at a time.
+        batch_size: examples at a time; None for 64, and fewer where they are larger than CIFAR-10's, so that second
+            derivatives of large images fit into memory.
     """
 
     measures: tuple[Measure, ...] = (SpectralCurvature(), GradientNorm())
     split: SplitName = "test"
     n: int | None = 1000
-    batch_size: int = 64
+    batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
         if not self.measures:
             raise UserError("`measures` must hold at least one measure, such as [SpectralCurvature].")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyConfig:
+    """What bounds are taken on a run.
+
+    Args:
+        bounds: certificates, estimates and proxies; at least one.
+        split: "test", "val" or "train".
+        n: the first so many examples of the split; None for all.
+        batch_size: examples at a time; None as in `MeasureConfig`.
+    """
+
+    bounds: tuple[RadiusBound, ...] = (LinearPiece(),)
+    split: SplitName = "test"
+    n: int | None = 500
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_counts(self.n, self.batch_size)
+        if not self.bounds:
+            raise UserError("`bounds` must hold at least one bound, such as [LinearPiece].")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +129,7 @@ class Comparison:
         objectives: by the name of their run.
         evaluate: how each run is attacked.
         measure: what is measured on each run.
+        certify: what bounds are taken on each run; None for none.
     """
 
     name: str = "comparison"
@@ -107,6 +138,7 @@ class Comparison:
     objectives: dict[str, Objective] = field(default_factory=dict)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     measure: MeasureConfig = MeasureConfig()
+    certify: CertifyConfig | None = None
 
     def __post_init__(self) -> None:
         if not self.objectives:
@@ -136,9 +168,10 @@ class Run:
     model: Network
     data: ImageData
 
-    def batches(self, split: SplitName, n: int | None, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the first n examples of a split in batches."""
-        return batches(self.examples(split, n), batch_size)
+    def batches(self, split: SplitName, n: int | None, batch_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the first n examples of a split in batches; without a size, as many as second derivatives allow."""
+        fitting = max(1, min(64, INPUT_VALUES // prod(self.data.input_shape)))
+        return batches(self.examples(split, n), batch_size or fitting)
 
     def examples(self, split: SplitName, n: int | None) -> Split:
         """Return the first n examples of a split, all of them where n is None."""
@@ -198,6 +231,23 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
     return _update(run.folder, measures=kept + sections)
 
 
+def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = None) -> Record:
+    """Take bounds on a run, write the results into its record and return that; other bounds in it are kept."""
+    sections = [
+        certify(
+            run.model,
+            run.batches(config.split, config.n, config.batch_size),
+            bound=chosen,
+            split=config.split,
+            progress=progress,
+        )
+        for chosen in config.bounds
+    ]
+    replaced = {(section.bound, section.split) for section in sections}
+    kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) not in replaced]
+    return _update(run.folder, bounds=kept + sections)
+
+
 def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
     """Train, evaluate and measure every run of a comparison; what an earlier call finished is kept.
 
@@ -226,6 +276,9 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
         if not _measured(loaded, config.measure):
             say(f"{run.run_name}: measuring")
             measure_run(loaded, config.measure)
+        if config.certify and not _certified(loaded, config.certify):
+            say(f"{run.run_name}: certifying")
+            certify_run(loaded, config.certify)
         records.append(read_record(folder))
     return records
 
@@ -258,6 +311,13 @@ def _measured(run: Run, config: MeasureConfig) -> bool:
     n = len(run.examples(config.split, config.n))
     done = {(m.measure, m.split, m.n) for m in run.record.measures}
     return all((repr(chosen), config.split, n) in done for chosen in config.measures)
+
+
+def _certified(run: Run, config: CertifyConfig) -> bool:
+    """Return whether the record holds all these bounds, on just these examples."""
+    n = len(run.examples(config.split, config.n))
+    done = {(b.bound, b.split, b.n) for b in run.record.bounds}
+    return all((repr(chosen), config.split, n) in done for chosen in config.bounds)
 
 
 def _update(folder: Path, **sections: object) -> Record:

@@ -91,7 +91,30 @@ class Evaluation(Section):
     robust: list[RobustAccuracy]
 
 
-class Measured(Section):
+class Distribution(Section):
+    """One number per example, and its summary over the finite ones."""
+
+    mean: float | None
+    median: float | None
+    quantile_05: float | None
+    quantile_95: float | None
+    nonfinite: int
+    """Examples whose value is NaN or infinite; left out of the summary, never counted as flat."""
+    values: list[float | None]
+
+
+class Curve(Section):
+    """A list of m numbers per example (a spectrum, the steps of an iteration), each summarised over the examples."""
+
+    mean: list[float | None]
+    median: list[float | None]
+    quantile_05: list[float | None]
+    quantile_95: list[float | None]
+    nonfinite: int
+    """Examples with a NaN or infinite entry; left out of every summary."""
+
+
+class Measured(Distribution):
     """One geometric measure, per example and in summary."""
 
     provenance: Provenance
@@ -101,15 +124,44 @@ class Measured(Section):
     """The measure with all its settings, as written in Python."""
     split: str
     n: int
-    mean: float | None
-    median: float | None
-    quantile_05: float | None
-    quantile_95: float | None
-    nonfinite: int
-    """Examples whose value is NaN or infinite; left out of the summary, never counted as flat."""
     converged: float | None
     """Share of examples whose iteration met its tolerance; None where the measure is not iterative."""
-    values: list[float | None]
+    residual: float | None = None
+    """Median over the finite values of the error that the measure itself reports, in its units; None where none."""
+    parts: dict[str, Distribution] = {}
+    """What else was found on the way, one number per example."""
+    curves: dict[str, Curve] = {}
+    """What else was found on the way, a list of numbers per example."""
+
+
+class Bounded(Distribution):
+    """The distance per example within which one bound, or one attack, speaks about the prediction.
+
+    `kind` says what it may be taken for: "sound", no adversarial example of this norm is nearer; "estimate", the same
+    if constants seen at sampled points held everywhere; "proxy", a distance in a simplified model of the classifier;
+    "attack", an adversarial example was found at this distance, so the true one is at most that.
+    """
+
+    provenance: Provenance
+    name: str
+    bound: str
+    """The bound or the attacks with all settings, as written in Python."""
+    kind: Literal["sound", "estimate", "proxy", "attack"]
+    norm: Literal["Linf", "L2", "L1"]
+    split: str
+    n: int
+    correct: int
+    """Examples classified correctly; all others have distance 0."""
+    parts: dict[str, Distribution] = {}
+    """What the bound is made of, one number per example."""
+
+    def accuracy(self, radius: float) -> float:
+        """Return the share of all examples that are correct and whose distance is above the radius.
+
+        Certified accuracy for a sound bound; for attacks the accuracy that they leave.
+        """
+        unknown = self.kind == "attack"  # no adversarial example was found; of a bound, None says nothing
+        return sum(unknown if v is None else v > radius for v in self.values) / self.n
 
 
 class Record(Section):
@@ -126,6 +178,7 @@ class Record(Section):
     training: Training | None = None
     evaluation: Evaluation | None = None
     measures: list[Measured] = []
+    bounds: list[Bounded] = []
 
 
 def read_record(path: Path) -> Record:

@@ -1,15 +1,20 @@
-"""Measures over a whole data set, with their summary statistics."""
+"""Measures and bounds over a whole data set, with their summary statistics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
+from meseta.certificates.base import RadiusBound
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
-from meseta.evaluation.record import Measured
+from meseta.evaluation.record import Bounded, Curve, Distribution, Measured
 from meseta.geometry.base import Measure
+
+Progress = Callable[[int], None]
 
 
 def measure(
@@ -20,10 +25,11 @@ def measure(
     measure: Measure,
     batch_size: int = 64,
     split: str = "given",
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Measured:
     """Take one measure on every example and summarise it.
 
+    Batches are taken one after the other and only numbers per example are kept, so memory does not grow with the data.
     Values that are not finite are counted and left out of the summary.
 
     Args:
@@ -38,31 +44,128 @@ def measure(
     Raises:
         UserError: what the measure refuses, or no data.
     """
-    values, converged = [], []
-    stop = None
+    columns = _Columns()
     for inputs, labels in batched(model, x, y, batch_size):
-        stop = stop or provenance.start(None, inputs.device)
-        measurement = measure(model, inputs, labels)
-        values.append(measurement.value.double().cpu())
-        if measurement.converged is not None:
-            converged.append(measurement.converged.double().cpu())
+        columns.start(inputs)
+        found = measure(model, inputs, labels)
+        columns.add({"value": found.value, "residual": found.residual, "converged": found.converged}, found.parts)
         if progress:
             progress(len(labels))
-    assert stop is not None  # `batched` raises where there is no batch
-    value = torch.cat(values)
-    finite = value[value.isfinite()]
-    empty = len(finite) == 0
+    converged, residual = columns.main.get("converged"), columns.main.get("residual")
     return Measured(
-        provenance=stop(),
+        provenance=columns.stop(),
         name=measure.name,
         measure=repr(measure),
         split=split,
-        n=len(value),
-        mean=None if empty else float(finite.mean()),
-        median=None if empty else float(finite.quantile(0.5)),
-        quantile_05=None if empty else float(finite.quantile(0.05)),
-        quantile_95=None if empty else float(finite.quantile(0.95)),
-        nonfinite=len(value) - len(finite),
-        converged=float(torch.cat(converged).mean()) if converged else None,
-        values=[float(f"{v:.6g}") if v.isfinite() else None for v in value],
+        n=len(columns.main["value"]),
+        converged=None if converged is None else float(converged.mean()),
+        residual=None if residual is None else _quantile(residual[columns.main["value"].isfinite()], 0.5),
+        parts={name: Distribution(**summary(part)) for name, part in columns.parts.items() if part.dim() == 1},
+        curves={name: _curve(part) for name, part in columns.parts.items() if part.dim() == 2},
+        **summary(columns.main["value"]),
     )
+
+
+def certify(
+    model: Model,
+    x: Tensor | Batches,
+    y: Tensor | None = None,
+    *,
+    bound: RadiusBound,
+    batch_size: int = 64,
+    split: str = "given",
+    progress: Progress | None = None,
+) -> Bounded:
+    """Take one bound on every example and summarise it; arguments and errors as of `measure`."""
+    columns = _Columns()
+    for inputs, labels in batched(model, x, y, batch_size):
+        columns.start(inputs)
+        found = bound(model, inputs, labels)
+        columns.add({"value": found.value, "correct": found.correct}, found.parts)
+        if progress:
+            progress(len(labels))
+    return Bounded(
+        provenance=columns.stop(),
+        name=bound.name,
+        bound=repr(bound),
+        kind=bound.kind,
+        norm=bound.norm,
+        split=split,
+        n=len(columns.main["value"]),
+        correct=int(columns.main["correct"].sum()),
+        parts={name: Distribution(**summary(part)) for name, part in columns.parts.items()},
+        **summary(columns.main["value"]),
+    )
+
+
+class _Columns:
+    """Numbers per example, gathered over the batches in float64 on the CPU."""
+
+    def __init__(self) -> None:
+        self._main: dict[str, list[Tensor]] = {}
+        self._parts: dict[str, list[Tensor]] = {}
+        self._stop: Callable[[], Any] | None = None
+
+    def start(self, x: Tensor) -> None:
+        """Start the clock at the first batch."""
+        self._stop = self._stop or provenance.start(None, x.device)
+
+    def stop(self) -> Any:
+        """Return the provenance."""
+        assert self._stop is not None  # `batched` raises where there is no batch
+        return self._stop()
+
+    def add(self, main: Mapping[str, Tensor | None], parts: Mapping[str, Tensor]) -> None:
+        """Add one batch."""
+        for columns, batch in ((self._main, main), (self._parts, parts)):
+            for name, column in batch.items():
+                if column is not None:
+                    columns.setdefault(name, []).append(column.detach().double().cpu())
+
+    @property
+    def main(self) -> dict[str, Tensor]:
+        """The columns that every measure or bound has."""
+        return {name: torch.cat(column) for name, column in self._main.items()}
+
+    @property
+    def parts(self) -> dict[str, Tensor]:
+        """The parts, by their name."""
+        return {name: torch.cat(column) for name, column in self._parts.items()}
+
+
+def summary(value: Tensor) -> dict[str, Any]:
+    """Return the fields of a `Distribution` of one number per example (N,)."""
+    finite = value[value.isfinite()]
+    return {
+        "mean": float(finite.mean()) if len(finite) else None,
+        "median": _quantile(finite, 0.5),
+        "quantile_05": _quantile(finite, 0.05),
+        "quantile_95": _quantile(finite, 0.95),
+        "nonfinite": len(value) - len(finite),
+        "values": [_short(v) for v in value.tolist()],
+    }
+
+
+def _curve(rows: Tensor) -> Curve:
+    """Summarise (N, m) over the examples."""
+    finite = rows[rows.isfinite().all(1)]
+
+    def each(statistic: Callable[[Tensor], Tensor]) -> list[float | None]:
+        return [_short(v) for v in statistic(finite).tolist()] if len(finite) else [None] * rows.shape[1]
+
+    return Curve(
+        mean=each(lambda r: r.mean(0)),
+        median=each(lambda r: r.quantile(0.5, 0)),
+        quantile_05=each(lambda r: r.quantile(0.05, 0)),
+        quantile_95=each(lambda r: r.quantile(0.95, 0)),
+        nonfinite=len(rows) - len(finite),
+    )
+
+
+def _quantile(values: Tensor, share: float) -> float | None:
+    finite = values[values.isfinite()]
+    return float(finite.quantile(share)) if len(finite) else None
+
+
+def _short(value: float) -> float | None:
+    return float(f"{value:.6g}") if isfinite(value) else None

@@ -1,7 +1,8 @@
 """What every measure takes and returns: one value per example, with the evidence where it is iterative."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -15,15 +16,19 @@ class Measurement:
 
     Attributes:
         value: (B,); NaN where the model gave no finite answer.
-        residual: (B,) error bound of an iterative measure, in the units of the value; None for direct ones.
-        converged: (B,) whether the iteration met its tolerance; None for direct measures.
-        products: Hessian products spent, each over the batch; 0 for direct measures.
+        residual: (B,) the error that the measure knows of, in the units of the value: the residual of an iteration, the
+            standard error of a sampled mean; None for direct measures.
+        converged: (B,) whether the iteration met its tolerance; None for measures without one.
+        products: Hessian products spent, each over the batch; 0 for measures without.
+        parts: what else was found on the way, by name: (B,) one number per example, (B, m) a curve per example (a
+            spectrum, the steps of an iteration).
     """
 
     value: Tensor
     residual: Tensor | None = None
     converged: Tensor | None = None
     products: int = 0
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

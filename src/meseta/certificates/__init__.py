@@ -1,0 +1,7 @@
+"""Bounds on the distance to the nearest adversarial example, and what each may be taken for. One bound a file."""
+
+from meseta.certificates.base import Certificate, Estimate, Proxy, Radius, RadiusBound
+from meseta.certificates.linear_piece import LinearPiece
+from meseta.certificates.taylor import taylor_radius
+
+__all__ = ["Certificate", "Estimate", "LinearPiece", "Proxy", "Radius", "RadiusBound", "taylor_radius"]
