@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from meseta.autodiff.jacobian import logits_and_jacobian
-from meseta.autodiff.scalar_fields import Model, rivals
+from meseta.autodiff.scalar_fields import Model
 from meseta.certificates.base import Proxy
+from meseta.certificates.rival_margins import RivalMargins
 from meseta.errors import UserError
-from meseta.linalg.norms import norm
 from meseta.shapes import Float, Int
 from meseta.threat import Norm, Threat
 
@@ -40,19 +38,10 @@ class LinearPiece(Proxy):
         self, model: Model, x: Float[Tensor, "b *input"], y: Int[Tensor, "b"]
     ) -> tuple[Float[Tensor, "b"], dict[str, Float[Tensor, "b"]]]:
         """Return the distance with the margin and the slope towards the nearest rival."""
-        margin, slope = margins_and_slopes(model, x, y, Threat(self.norm).dual)
-        distance = torch.where(slope > 0, margin / slope, torch.inf)
+        margins = RivalMargins(model, x, y, Threat(self.norm).dual)
+        distance = margins.linear_distance
         nearest = distance.argmin(1, keepdim=True)
-        parts = {"margin": margin.gather(1, nearest).squeeze(1), "slope": slope.gather(1, nearest).squeeze(1)}
+        parts = {
+            name: t.gather(1, nearest).squeeze(1) for name, t in (("margin", margins.value), ("slope", margins.slope))
+        }
         return distance.gather(1, nearest).squeeze(1), parts
-
-
-def margins_and_slopes(
-    model: Model, x: Float[Tensor, "b *input"], y: Int[Tensor, "b"], q: float
-) -> tuple[Float[Tensor, "b r"], Float[Tensor, "b r"]]:
-    """Return f_j(x) and ||grad f_j(x)||_q for every rival j of the label, in order: (B, K-1) each."""
-    logits, jacobian = logits_and_jacobian(model, x)
-    others = rivals(y, logits.shape[1])
-    own = jacobian[torch.arange(len(y)), y]
-    slopes = [norm(own - jacobian[torch.arange(len(y)), j], q) for j in others.unbind(1)]
-    return logits.gather(1, y[:, None]) - logits.gather(1, others), torch.stack(slopes, 1)
