@@ -37,7 +37,7 @@ class Chain:
         """Return the input of every affine map: x, then the value of every activation."""
         values = [x]
         for affine, function in zip(self.maps, self.functions, strict=False):
-            values.append(function(affine(values[-1])))
+            values.append(function(affine(values[-1]).clone()))  # an activation may work in place
         return values
 
 

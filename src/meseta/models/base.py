@@ -12,7 +12,7 @@ from torch import nn
 from meseta.errors import UserError, unknown_name
 from meseta.models.network import Network, Normalize
 
-Activation = Literal["relu", "silu", "softplus", "gelu", "tanh"]
+Activation = Literal["relu", "silu", "softplus", "gelu", "tanh", "sigmoid"]
 Normalization = Literal["none", "batch", "group"]
 
 
@@ -109,6 +109,8 @@ class Architecture(ABC):
                 return nn.GELU()
             case "tanh":
                 return nn.Tanh()
+            case "sigmoid":
+                return nn.Sigmoid()
 
     def normalise(self, channels: int, *, maps: bool = True) -> list[nn.Module]:
         """Return the normalisation of `channels` feature maps, or features: one module, or none."""

@@ -6,6 +6,7 @@ from meseta.objectives.cross_holder import CrossHolder
 from meseta.objectives.cross_lipschitz import CrossLipschitz
 from meseta.objectives.cure import Cure
 from meseta.objectives.curvature import Curvature
+from meseta.objectives.curvature_bound import CurvatureBound
 from meseta.objectives.decision_gradient import DecisionGradient
 from meseta.objectives.erm import Erm
 from meseta.objectives.grad_align import GradAlign
@@ -25,6 +26,7 @@ __all__ = [
     "CrossLipschitz",
     "Cure",
     "Curvature",
+    "CurvatureBound",
     "DecisionGradient",
     "Erm",
     "GradAlign",
