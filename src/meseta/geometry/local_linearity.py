@@ -23,7 +23,8 @@ class LocalLinearity(Measure):
 
     With the true maximum, |l(x + delta) - l(x)| <= gamma + |delta^T grad l(x)| for every delta: no attack gains more
     over what the gradient promises. The value is an estimate of it from below, the largest departure that Adam comes
-    past. As every measure of the loss it is small where the model is confident, robust or not.
+    past. Its steps suit the corners of Linf; in small L2 balls, where gamma is eps^2 ||H||_2 / 2, they found 0.35 to
+    0.85 of that. As every measure of the loss it is small where the model is confident, robust or not.
 
     Args:
         threat: norm, eps and bounds.
