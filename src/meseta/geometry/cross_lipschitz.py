@@ -19,8 +19,8 @@ class CrossLipschitz(Measure):
 
     nu = (1/K^2 sum_{i,j} ||v_i - v_j||_2^2)^(1/2) = (2/K)^(1/2) ||V (I - 11^T/K)||_F
 
-    What all logits share drops out, as in the softmax: a prediction can change without `JacobianFrobenius` being small,
-    but not where nu is. For two classes it is ||v_0 - v_1||_2 / 2^(1/2), the slope of the margin up to the factor.
+    What all logits share drops out, as in the softmax: unlike `JacobianFrobenius` it counts only what can change a
+    prediction. For two classes it is ||v_0 - v_1||_2 / 2^(1/2), the slope of the margin up to the factor.
 
     Parts: largest = max_j ||v_y - v_j||_2 over the rivals j of the label: the steepest margin of the example.
     Units: of the logits per unit of input. Cost: one forward and K - 1 backwards to the input, one margin after the
