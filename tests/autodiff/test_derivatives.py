@@ -11,6 +11,7 @@ from meseta.autodiff import (
     FiniteDifferenceHessian,
     GaussNewton,
     Hessian,
+    LogitJacobian,
     Margin,
     dense_gauss_newton,
     dense_hessian,
@@ -141,6 +142,18 @@ def test_jacobian_of_a_linear_model_is_its_weight():
     model = nn.Linear(5, 3).double()
     _, jacobian = logits_and_jacobian(model, torch.rand(4, 5, dtype=torch.float64))
     torch.testing.assert_close(jacobian, model.weight.expand(4, 3, 5))
+
+
+def test_jacobian_products_equal_the_dense_twin_wherever_they_are_linearized(batch):
+    b = batch
+    v, dense = LogitJacobian(b.model, b.x), dense_jacobian(b.model, b.x).flatten(2)
+    u, direction = torch.randn_like(v.logits), torch.randn_like(b.x)
+    forward = torch.einsum("bkd,bk->bd", dense, u).view_as(b.x)
+    transposed = torch.einsum("bkd,bd->bk", dense, direction.flatten(1))
+    torch.testing.assert_close(v.times(u), forward)
+    torch.testing.assert_close(v.transposed_times(direction), transposed)
+    torch.testing.assert_close(v.linearize(u), forward)
+    torch.testing.assert_close(v.transposed_times(direction), transposed)
 
 
 def test_gauss_newton_equals_dense_twin(batch):

@@ -4,7 +4,7 @@ from meseta.autodiff.dense import dense_gauss_newton, dense_hessian, dense_jacob
 from meseta.autodiff.gauss_newton import GaussNewton
 from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
-from meseta.autodiff.jacobian import logits_and_jacobian
+from meseta.autodiff.jacobian import LogitJacobian, logits_and_jacobian
 from meseta.autodiff.scalar_fields import (
     CrossEntropy,
     Decision,
@@ -23,6 +23,7 @@ __all__ = [
     "GaussNewton",
     "Hessian",
     "Logit",
+    "LogitJacobian",
     "Margin",
     "Model",
     "ScalarField",

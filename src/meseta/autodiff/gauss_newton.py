@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from meseta.autodiff.gradient import derivatives_of_derivatives, leaf
-from meseta.autodiff.jacobian import vector_jacobian
+from meseta.autodiff.gradient import derivatives_of_derivatives
+from meseta.autodiff.jacobian import LogitJacobian
 from meseta.autodiff.scalar_fields import Model
 from meseta.shapes import Float
 
@@ -32,17 +32,12 @@ class GaussNewton:
     """
 
     def __init__(self, model: Model, x: Float[Tensor, "b *input"]) -> None:
+        self._jacobian = LogitJacobian(model, x)
+        self.logits = self._jacobian.logits
         with derivatives_of_derivatives():
-            self._point = leaf(x)
-            self.logits = model(self._point.clone())
-            # V^T v by two reverse passes: u -> V u is linear, so its own vector-Jacobian product is V^T v, wherever it
-            # is taken: at the loss gradient of the likeliest class, which is of use itself.
             self._softmax = SoftmaxRoot(self.logits)
-            self._cotangent = self._softmax.likeliest().detach().requires_grad_()
-            (self._pullback,) = torch.autograd.grad(
-                self.logits, self._point, self._cotangent, create_graph=True, materialize_grads=True
-            )
-            self.gradient = self._pullback.detach()
+            # The loss gradient of the likeliest class is of use itself, so transposed products are taken there.
+            self.gradient = self._jacobian.linearize(self._softmax.likeliest())
 
     def __call__(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return Gv per example; with `create_graph`, differentiable with respect to the parameters."""
@@ -51,15 +46,12 @@ class GaussNewton:
     def root(self, u: Float[Tensor, "b c"], *, create_graph: bool = False) -> Float[Tensor, "b *input"]:
         """Return Ru per example."""
         with torch.enable_grad():
-            cotangent = self._softmax.times(u)
-            product = vector_jacobian(self.logits, self._point, cotangent, create_graph=create_graph)
+            product = self._jacobian.times(self._softmax.times(u), create_graph=create_graph)
         return product if create_graph else product.detach()
 
     def root_transposed(self, v: Float[Tensor, "b *input"], *, create_graph: bool = False) -> Float[Tensor, "b c"]:
         """Return R^T v per example."""
-        (tangent,) = torch.autograd.grad(
-            self._pullback, self._cotangent, v, retain_graph=True, create_graph=create_graph, materialize_grads=True
-        )
+        tangent = self._jacobian.transposed_times(v, create_graph=create_graph)
         with torch.enable_grad():
             product = self._softmax.transposed_times(tangent)
         return product if create_graph else product.detach()

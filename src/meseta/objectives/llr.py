@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.attacks.base import loss_and_gradient
 from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model
 from meseta.checks import at_least, derivatives_in_eval_mode, eval_term, instance_of, positive, whole
-from meseta.linalg.norms import per_example
+from meseta.geometry.local_linearity import rising_departure
 from meseta.objectives.base import Penalty, Regularizer
 from meseta.threat import Threat
 
@@ -61,25 +60,13 @@ class Llr(Regularizer):
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return both terms, in eval mode; the loss comes from the same forward where the mode allows it."""
         self.threat.check(x, y)
-        with derivatives_in_eval_mode(model):
-            delta = self._ascend(model, x, y, generator)
         f = CrossEntropy().bind(model, x, y)
+        with derivatives_in_eval_mode(model):
+            start = self.threat.sample(x, generator=generator) - x
+            *_, delta = rising_departure(f, x, start, self.threat, self.steps, self.alpha)
         with eval_term(model) as same:
             loss, gradient = value_and_gradient(f, x, create_graph=True)
             linear = (delta * gradient).flatten(1).sum(1)
             gamma = (f(x + delta) - loss - linear).abs()
         terms = {"nonlinearity": gamma.detach(), "linear": linear.detach().abs()}
         return Penalty(gamma + self.slope * linear.abs(), loss if same else None, terms)
-
-    def _ascend(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return the delta that Adam finds to raise gamma; its gradient is +-(grad l(x + delta) - grad l(x))."""
-        _, loss, gradient = loss_and_gradient(model, CrossEntropy(), x, y)
-        delta = self.threat.sample(x, generator=generator) - x
-        adam = torch.optim.Adam([delta], self.alpha, maximize=True)
-        for _ in range(self.steps):
-            _, there, slope = loss_and_gradient(model, CrossEntropy(), x + delta, y)
-            gap = there - loss - (delta * gradient).flatten(1).sum(1)
-            delta.grad = (per_example(gap.sign(), delta) * (slope - gradient)).to(delta.dtype)
-            adam.step()
-            delta.copy_(self.threat.project(x + delta, x) - x)
-        return delta.detach()
