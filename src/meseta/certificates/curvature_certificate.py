@@ -90,61 +90,81 @@ class CurvatureCertificate(Certificate):
     ) -> tuple[Float[Tensor, "b"], dict[str, Float[Tensor, "b"]]]:
         """Return the certified radius and its parts."""
         chain = read_chain(model, x, type(self).__name__, curved=True)
-        found = [
-            self._certify(chain, RivalMargins(chain, inputs, labels))
-            for inputs, labels in zip(torch.split(x.double(), EXAMPLES), torch.split(y, EXAMPLES), strict=True)
-        ]
+        slabs = zip(torch.split(x.double(), EXAMPLES), torch.split(y, EXAMPLES), strict=True)
+        margins = [RivalMargins(chain, inputs, labels) for inputs, labels in slabs]
+        everywhere = self._everywhere(chain, torch.cat([m.rows for m in margins]), x[:1].double())
+        curvatures = zip(*(torch.split(side, EXAMPLES) for side in everywhere), strict=True)
+        found = [self._certify(chain, m, *pair) for m, pair in zip(margins, curvatures, strict=True)]
         radius, *parts = (torch.cat(column) for column in zip(*found, strict=True))
         return radius, dict(zip(("margin", "slope", "curvature"), parts, strict=True))
 
-    def _certify(self, chain: Chain, margins: RivalMargins) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return radius, margin, slope and curvature."""
-        low, high = self._everywhere(chain, margins)
-        everywhere = torch.full_like(margins.value[:, 0], torch.inf)
-        reached = self._reach(chain, margins, low, high, everywhere)
-        radius = reached.amin(1)
-        if self.bound == "local":
-            # a rival decides only if its own bound is below what the nearest linear piece leaves
-            most = margins.linear_distance.amin(1)
-            chosen = reached.argsort(1)[:, : int((reached < most[:, None]).sum(1).max().clamp_min(1))]
-            rivals, low_there, high_there = margins.pick(chosen), low.gather(1, chosen), high.gather(1, chosen)
-
-            def within(ball: Tensor) -> tuple[Tensor, Tensor]:
-                lowest, highest = Enclosure(chain, margins.x, ball).curvature(rivals.rows)
-                return torch.minimum(lowest, low_there), torch.minimum(highest, high_there)
-
-            def reach(ball: Tensor) -> Tensor:
-                return self._reach(chain, rivals, *within(ball), ball).amin(1)
-
-            radius = largest_ball(reach, radius, most, self.steps)
-            margins, low = rivals, within(radius)[0]
-            reached = self._reach(chain, rivals, *within(radius), radius)
-        nearest = reached.argmin(1, keepdim=True)
-        value, slope, curvature = (t.gather(1, nearest).squeeze(1) for t in (margins.value, margins.slope, low))
-        return radius, value, slope, curvature
-
-    def _reach(self, chain: Chain, margins: RivalMargins, low: Tensor, high: Tensor, ball: Tensor) -> Tensor:
-        """Return how far each margin is certain to stay positive with curvature in [-low, high], (B, T)."""
-        distance = taylor_radius(margins.value, margins.slope, low)
-        if self.dual:
-            x, rows = margins.flat()
-            times = margins.value.shape[1]
-            dual = dual_radius(
-                lambda z: (chain(z) * rows).sum(1), x, low.flatten(), high.flatten(), ball.repeat_interleave(times)
-            )
-            distance = torch.maximum(distance, dual.view_as(distance))
-        return torch.where(margins.value > 0, distance, 0)
-
-    def _everywhere(self, chain: Chain, margins: RivalMargins) -> tuple[Tensor, Tensor]:
-        """Return bounds (B, T) of the curvature at all inputs: the eigenvalues lie in [-low, high]."""
-        rows, place = torch.unique(margins.rows.flatten(0, 1), dim=0, return_inverse=True)
-        found = [self._of_rows(chain, some, margins.x) for some in torch.split(rows, PAIRS)]
-        low, high = (torch.cat(column)[place].view_as(margins.value) for column in zip(*found, strict=True))
+    def _everywhere(self, chain: Chain, rows: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return low and high (B, T): the eigenvalues of every margin's Hessian lie in [-low, high] at all inputs."""
+        distinct, place = torch.unique(rows.flatten(0, 1), dim=0, return_inverse=True)
+        found = [self._of_rows(chain, some, x) for some in torch.split(distinct, PAIRS)]
+        low, high = (torch.cat(column)[place].view(rows.shape[:2]) for column in zip(*found, strict=True))
         return low, high
 
     def _of_rows(self, chain: Chain, rows: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.bound == "published":
             curvature = published_curvature(chain, rows)
             return curvature, curvature
-        low, high = Enclosure(chain, x[:1], None).curvature(rows[None])
+        low, high = Enclosure(chain, x, None).curvature(rows[None])
         return low[0], high[0]
+
+    def _certify(
+        self, chain: Chain, margins: RivalMargins, low: Tensor, high: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return radius, margin, slope and curvature."""
+        reached = self._reach(chain, margins, low, high, torch.full_like(low[:, 0], torch.inf))
+        radius = reached.amin(1)
+        if self.bound == "local":
+            # In closed form no radius reaches beyond the nearest tangent, by the dual few do by much: rivals whose bound
+            # everywhere is above that cannot decide.
+            most = margins.linear_distance.amin(1) * (2 if self.dual else 1)
+            chosen = reached.argsort(1)[:, : int((reached < most[:, None]).sum(1).amax().clamp_min(1))]
+            margins, low, high = margins.pick(chosen), low.gather(1, chosen), high.gather(1, chosen)
+            nearer, everywhere = margins, (low, high)
+
+            def within(ball: Tensor) -> tuple[Tensor, Tensor]:
+                local = Enclosure(chain, nearer.x, ball).curvature(nearer.rows)
+                return torch.minimum(local[0], everywhere[0]), torch.minimum(local[1], everywhere[1])
+
+            def reach(ball: Tensor) -> Tensor:
+                return self._reach(chain, nearer, *within(ball), ball).amin(1)
+
+            radius = largest_ball(reach, radius, most, self.steps)
+            low, high = within(radius)
+            reached = self._reach(chain, margins, low, high, radius)
+        nearest = reached.argmin(1, keepdim=True)
+        value, slope, curvature = (t.gather(1, nearest).squeeze(1) for t in (margins.value, margins.slope, low))
+        return radius, value, slope, curvature
+
+    def _reach(self, chain: Chain, margins: RivalMargins, low: Tensor, high: Tensor, ball: Tensor) -> Tensor:
+        """Return how far each margin is certain to stay positive with curvature in [-low, high], (B, T)."""
+        distance = torch.where(margins.value > 0, taylor_radius(margins.value, margins.slope, low), 0)
+        return self._with_dual(chain, margins, distance, low, high, ball) if self.dual else distance
+
+    def _with_dual(
+        self, chain: Chain, margins: RivalMargins, distance: Tensor, low: Tensor, high: Tensor, ball: Tensor
+    ) -> Tensor:
+        """Raise the distances that decide by the dual: from the smallest upwards, until the next is no smaller."""
+        distance, order = distance.clone(), distance.argsort(1)
+        nearest = torch.full_like(ball, torch.inf)
+        for rival in order.unbind(1):
+            deciding = torch.arange(len(rival), device=rival.device)
+            deciding = deciding[(distance[deciding, rival] < nearest) & (distance[deciding, rival] > 0)]
+            if not len(deciding):
+                break
+            at = deciding, rival[deciding]
+            rows = margins.rows[at]
+            dual = dual_radius(
+                lambda z, u=rows: (chain(z) * u).sum(1),  # type: ignore[misc]
+                margins.x[deciding],
+                low[at],
+                high[at],
+                ball[deciding],
+            )
+            distance[at] = torch.maximum(distance[at], dual)
+            nearest[deciding] = torch.minimum(nearest[deciding], distance[at])
+        return distance

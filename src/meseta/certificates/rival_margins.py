@@ -41,7 +41,3 @@ class RivalMargins:
         part.value, part.slope = self.value.gather(1, chosen), self.slope.gather(1, chosen)
         part.rows = self.rows.gather(1, chosen[:, :, None].expand(-1, -1, self.rows.shape[2]))
         return part
-
-    def flat(self) -> tuple[Float[Tensor, "n *input"], Float[Tensor, "n c"]]:
-        """Return one copy of x per rival, (B T, *input), and the rows (B T, K)."""
-        return self.x.repeat_interleave(self.value.shape[1], 0), self.rows.flatten(0, 1)

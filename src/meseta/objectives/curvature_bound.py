@@ -20,10 +20,11 @@ from meseta.objectives.base import Penalty, Regularizer
 class CurvatureBound(Regularizer):
     """Penalise a bound of the margin's curvature that holds at every input, so that large radii can be certified.
 
-    mean_i l(x_i) + weight K_{y,j},   K_{y,j} = sum_I h r_I^2 max_k S_{I,k}  >=  ||grad^2 (z_y - z_j)||_2 everywhere,
+    mean_i l(x_i) + weight K_{y,j},   K_{y,j} = sum_I h r_I^2 max_k S_{I,k} >= ||grad^2 (z_y - z_j)||_2 everywhere,
 
-    with y the label and j the runner-up of x_i (see `published_curvature`). `CurvatureCertificate` turns a small K into a radius; the
-    published training has the loss at adversarial points, `AdversarialTraining(attack=..., objective=CurvatureBound())`.
+    with y the label and j the runner-up of x_i (see `published_curvature`). `CurvatureCertificate` turns a small K into
+    a radius. The published training takes the loss at adversarial points:
+    `AdversarialTraining(attack=PGD(...), objective=CurvatureBound())`.
 
     Args:
         weight: in loss units per (logit per squared input unit), at least 0.
