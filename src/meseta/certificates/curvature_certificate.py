@@ -119,7 +119,7 @@ class CurvatureCertificate(Certificate):
         reached = self._reach(chain, margins, low, high, torch.full_like(low[:, 0], torch.inf))
         radius = reached.amin(1)
         if self.bound == "local":
-            # In closed form no radius reaches beyond the nearest tangent, by the dual few do by much: rivals whose bound
+            # In closed form no radius reaches past the nearest tangent, by the dual few do by much: rivals whose bound
             # everywhere is above that cannot decide.
             most = margins.linear_distance.amin(1) * (2 if self.dual else 1)
             chosen = reached.argsort(1)[:, : int((reached < most[:, None]).sum(1).amax().clamp_min(1))]

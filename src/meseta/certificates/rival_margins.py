@@ -32,7 +32,7 @@ class RivalMargins:
     @property
     def linear_distance(self) -> Float[Tensor, "b r"]:
         """Where the tangent of each margin vanishes, f_j / ||grad f_j||_q away; infinite where it is flat."""
-        return torch.where(self.slope > 0, self.value / self.slope, torch.inf)
+        return torch.where(self.slope == 0, torch.inf, self.value / self.slope)
 
     def pick(self, chosen: Int[Tensor, "b t"]) -> Self:
         """Return the same of some rivals of each example."""
