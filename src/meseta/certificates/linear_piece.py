@@ -41,7 +41,7 @@ class LinearPiece(Proxy):
     ) -> tuple[Float[Tensor, "b"], dict[str, Float[Tensor, "b"]]]:
         """Return the distance with the margin and the slope towards the nearest rival."""
         margin, slope = margins_and_slopes(model, x, y, Threat(self.norm).dual)
-        distance = torch.where(slope > 0, margin / slope, torch.inf)
+        distance = margin / slope
         nearest = distance.argmin(1, keepdim=True)
         parts = {"margin": margin.gather(1, nearest).squeeze(1), "slope": slope.gather(1, nearest).squeeze(1)}
         return distance.gather(1, nearest).squeeze(1), parts
