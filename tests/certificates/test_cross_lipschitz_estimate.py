@@ -40,19 +40,19 @@ def test_finds_the_theorem_s_radius_where_the_slope_rises(name):
     """G(R) = 1 + 2 R, so that R G(R) = 1 at R = 1/2; the linear piece says 1, the truth is 0.618."""
     x, y = torch.zeros(1, 3, dtype=torch.float64), torch.tensor([0])
     point = LinearPiece(norm=name)(rising, x, y).value.item()
-    sampled = CrossLipschitzEstimate(norm=name, samples=40)(rising, x, y).value.item()
+    sampled = CrossLipschitzEstimate(norm=name, samples=40, steps=0)(rising, x, y).value.item()
     climbed = CrossLipschitzEstimate(norm=name, samples=20, steps=4)(rising, x, y).value.item()
     assert point == pytest.approx(1)
     assert min(climbed, sampled) >= 0.5
     assert max(climbed, sampled) < 0.75
-    assert climbed == pytest.approx(0.5, rel=0.05)
+    assert climbed == pytest.approx(0.5, rel=0.1)
 
 
 @NORMS
 def test_on_a_piecewise_linear_network_samples_lower_the_linear_piece_s_distance(name):
     model, x, y = relu_net()
     piece = LinearPiece(norm=name)(model, x, y).value
-    few, many = (CrossLipschitzEstimate(norm=name, samples=n)(model, x, y).value for n in (4, 64))
+    few, many = (CrossLipschitzEstimate(norm=name, samples=n, steps=0)(model, x, y).value for n in (4, 64))
     assert (many <= few).all()
     assert (few <= piece * (1 + 1e-12)).all()
     assert (many < 0.95 * piece).any()
@@ -73,6 +73,12 @@ def test_where_the_point_is_flat_the_search_starts_in_the_unit_ball():
     x, y = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([0])
     assert LinearPiece()(plateau, x, y).value.item() == torch.inf
     assert CrossLipschitzEstimate(samples=64)(plateau, x, y).value.item() == pytest.approx(1)
+
+
+def test_ascent_stays_where_the_slope_is_flat_and_gives_up():
+    model, x, y = relu_net()
+    sampled, climbed = (CrossLipschitzEstimate(samples=8, steps=n)(model, x, y).value for n in (0, 3))
+    assert torch.equal(sampled, climbed)
 
 
 def test_bad_settings():

@@ -148,6 +148,14 @@ def test_no_sampled_point_within_the_estimate_is_misclassified(net):
     assert (found <= LinearPiece()(model, x, y).value).all()
 
 
+def test_random_starts_do_not_depend_on_the_batch(net):
+    model, x, y = net
+    bound = HolderEstimate(norm="Linf", solver=OperatorNorm(steps=1, restarts=3), samples=1)
+    whole = bound(model, x, y).value
+    for i in (0, 3):
+        torch.testing.assert_close(bound(model, x[i : i + 1], y[i : i + 1]).value, whole[i : i + 1])
+
+
 def test_piecewise_linear_networks_and_blind_solvers_are_refused():
     model = nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3)).double()
     x = torch.rand(3, 4, dtype=torch.float64)

@@ -123,6 +123,8 @@ class BallEstimate(Estimate):
             # A constant that is the same everywhere has no graph to the points; 0 times them is one.
             seen, uphill = value_and_gradient(lambda p, c=c: c(p) + 0 * p.flatten(1).sum(1), points)  # type: ignore[misc]
             yield length, seen.double()
+            if not uphill.any():
+                return
             rate = 2 * RATE * (1 - step / steps)
             unit = ball.project(unit + rate * ball.steepest(uphill.nan_to_num(0, 0, 0), unit), torch.zeros_like(unit))
 

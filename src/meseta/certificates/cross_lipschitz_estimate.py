@@ -28,8 +28,9 @@ class CrossLipschitzEstimate(BallEstimate):
     Args:
         norm: of the perturbation; L2, Linf or L1.
         samples: points of the ball, at least 1.
-        steps: of projected gradient ascent on ||grad f_j||_q from each of them; on piecewise-linear networks the slope
-            is constant between the kinks, so that samples are all there is.
+        steps: of projected gradient ascent on ||grad f_j||_q from each of them, which finds far more than points drawn
+            at random in many dimensions. On piecewise-linear networks the slope is constant between the kinks, so that
+            samples are all there is: take more of them.
         seed: of the points.
         slab: pairs of example and rival at a time.
 
@@ -38,13 +39,14 @@ class CrossLipschitzEstimate(BallEstimate):
     Source: Hein & Andriushchenko 2017, Theorem 2.1 (Mustafa 2020, Theorem 1).
     """
 
-    samples: int = 16
+    samples: int = 4
+    steps: int = 4
 
     looked_for: ClassVar[str] = "largest_slope"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         whole("samples", self.samples, 1)
+        super().__post_init__()
 
     def constant(self, f: BoundField, x: Float[Tensor, "b *input"]) -> BoundField:
         """Return the norm of the gradient."""

@@ -32,7 +32,7 @@ class HolderEstimate(BallEstimate):
 
     Args:
         norm: of the perturbation; L2, Linf or L1.
-        solver: what gives the curvature at a point. None for Lanczos() in L2 and OperatorNorm(restarts=4) elsewhere.
+        solver: what gives the curvature at a point. None for Lanczos() in L2 and OperatorNorm() elsewhere.
             OperatorNorm looks for ||H||_{p->q} itself, from below; for Linf that problem is NP-hard. An eigensolver
             goes through the spectral norm, |v^T H v| <= ||v||_2^2 ||H||_2 <= c ||H||_2 for ||v||_p <= 1 with c = d for
             Linf and 1 for L2 and L1: from above up to its tolerance. Lanczos(which="smallest") takes only curvature
@@ -73,7 +73,7 @@ class HolderEstimate(BallEstimate):
     def constant(self, f: BoundField, x: Float[Tensor, "b *input"]) -> BoundField:
         """Return the curvature along the direction that the solver finds at x."""
         threat = Threat(self.norm)
-        solver = self.solver or (Lanczos() if self.norm == "L2" else OperatorNorm(restarts=4))
+        solver = self.solver or (Lanczos() if self.norm == "L2" else OperatorNorm())
         spectral = isinstance(solver, Eigensolver)
         p, q = (2.0, 2.0) if spectral else (threat.p, threat.dual)
         widening = x[0].numel() if spectral and self.norm == "Linf" else 1  # max ||v||_2^2 over ||v||_p = 1
