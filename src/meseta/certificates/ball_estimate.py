@@ -118,7 +118,8 @@ class BallEstimate(Estimate):
             length = (reach * norm(unit, ball.p)).double()
             if step == steps:
                 with derivatives_of_derivatives():
-                    yield length, c(leaf(points)).detach().double()
+                    seen = c(leaf(points)).detach()
+                yield length, seen.double()
                 return
             # A constant that is the same everywhere has no graph to the points; 0 times them is one.
             seen, uphill = value_and_gradient(lambda p, c=c: c(p) + 0 * p.flatten(1).sum(1), points)  # type: ignore[misc]

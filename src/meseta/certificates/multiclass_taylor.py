@@ -86,8 +86,8 @@ class MulticlassTaylor(Proxy):
         classes, d = v.shape[1:]
         if self.form == "diameter":
             q = Threat(self.norm).dual
-            apart = [norm(v[:, i] - v[:, j], q) for i in range(classes) for j in range(i)]
-            widest = torch.stack(apart, 1).amax(1)
+            apart = [norm((v[:, :i] - v[:, i : i + 1]).flatten(0, 1), q).view(-1, i) for i in range(1, classes)]
+            widest = torch.cat(apart, 1).amax(1)
             return widest, widest**2
         if self.norm == "Linf":
             column, row = v.abs().sum(2).amax(1), v.abs().sum(1).amax(1)
