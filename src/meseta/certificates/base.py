@@ -11,6 +11,7 @@ from torch import Tensor
 from meseta.attacks.base import misclassified
 from meseta.autodiff.scalar_fields import Model
 from meseta.checks import check_batch, check_logits, constant, derivatives_in_eval_mode
+from meseta.errors import UserError
 from meseta.shapes import Float, Int
 from meseta.threat import Norm
 
@@ -53,6 +54,8 @@ class RadiusBound(ABC):
     """
 
     kind: ClassVar[Kind]
+    classes: ClassVar[int | None] = None
+    """The number of classes that the bound is about; None for any."""
 
     @property
     @abstractmethod
@@ -70,7 +73,9 @@ class RadiusBound(ABC):
             x, y = constant(x), constant(y).long()
             self.check_model(model, x)
             with torch.no_grad():
-                correct = ~misclassified(check_logits(model(x.clone()), x, y), y)
+                logits = check_logits(model(x.clone()), x, y)
+            self.check_classes(logits)
+            correct = ~misclassified(logits, y)
             value, parts = x.new_zeros(len(x), dtype=torch.float64), {}
             if correct.any():
                 right, found = self.at(model, x[correct], y[correct])
@@ -79,6 +84,14 @@ class RadiusBound(ABC):
                     parts[name] = torch.full_like(value, torch.nan)
                     parts[name][correct] = part.detach().double()
         return Radius(value, correct, self.kind, self.norm, parts)
+
+    def check_classes(self, logits: Float[Tensor, "b c"]) -> None:
+        """Raise where the model has another number of classes than the bound is about."""
+        if self.classes not in (None, logits.shape[1]):
+            raise UserError(
+                f"{self.name} is about {self.classes} classes, and the model has {logits.shape[1]}. Use a bound that "
+                "takes any number of them."
+            )
 
     def check_model(self, model: Model, x: Float[Tensor, "b *input"]) -> None:
         """Raise where the bound cannot cover the model, whatever it predicts; by default every model is fine."""

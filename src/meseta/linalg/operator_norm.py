@@ -20,7 +20,7 @@ class OperatorNorm(Solver):
 
     Args:
         steps: iterations of two products each, at least 1; one more product per start compares the starts.
-        restarts: starts: the one given, then random ones; the best is kept.
+        restarts: starts: the one given, then random ones that all examples share; the best is kept.
         seed: of the random starts.
 
     Source: Boyd 1974; Higham 1992, Algorithm 4.1.
@@ -41,7 +41,8 @@ class OperatorNorm(Solver):
         generator = torch.Generator().manual_seed(self.seed)
         best, longest = torch.zeros_like(start), torch.full_like(start.flatten(1)[:, 0], -torch.inf)
         for restart in range(self.restarts):
-            v = normalized(start if restart == 0 else randn(start.shape, start, generator), p)
+            fresh = randn((1, *start.shape[1:]), start, generator).expand_as(start)  # whatever the batch
+            v = normalized(start if restart == 0 else fresh, p)
             for _ in range(self.steps):
                 turned = dual_vector(matvec(dual_vector(matvec(v), q)), dual_exponent(p))
                 v = torch.where(per_example(norm(turned) > 0, v), turned, v)  # H v = 0: stay
