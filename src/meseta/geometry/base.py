@@ -19,7 +19,8 @@ class Measurement:
         residual: (B,) the error that the measure knows of, in the units of the value: the residual of an iteration, the
             standard error of a sampled mean; None for direct measures.
         converged: (B,) whether the iteration met its tolerance; None for measures without one.
-        products: Hessian products spent, each over the batch; 0 for measures without.
+        products: products spent with the Hessian, or whatever matrix is measured, each over the batch; 0 for measures
+            without.
         parts: what else was found on the way, by name: (B,) one number per example, (B, m) a curve per example (a
             spectrum, the steps of an iteration).
     """
@@ -36,12 +37,7 @@ class Measure(ABC):
     """A per-example number about the geometry of the classifier at an input.
 
     The model runs in eval mode and gets its mode back; its parameters and x stay as they were.
-
-    Args:
-        field: the scalar field whose geometry is measured.
     """
-
-    field: ScalarField = CrossEntropy()
 
     def __call__(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
         """Return the measure at each example of x (B, *input) with labels y (B,).
@@ -59,5 +55,21 @@ class Measure(ABC):
 
     @property
     def name(self) -> str:
-        """A short name for tables: the measure and its field."""
-        return f"{type(self).__name__}({type(self.field).__name__})"
+        """A short name for tables."""
+        return type(self).__name__
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldMeasure(Measure):
+    """A measure of one scalar field, such as the loss or a margin.
+
+    Args:
+        field: the scalar field whose geometry is measured.
+    """
+
+    field: ScalarField = CrossEntropy()
+
+    @property
+    def name(self) -> str:
+        """The measure and its field."""
+        return f"{super().name}({type(self.field).__name__})"

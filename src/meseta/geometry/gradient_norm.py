@@ -7,12 +7,12 @@ from torch import Tensor
 from meseta.autodiff.gradient import value_and_gradient
 from meseta.autodiff.scalar_fields import Model
 from meseta.checks import exponent
-from meseta.geometry.base import Measure, Measurement
+from meseta.geometry.base import FieldMeasure, Measurement
 from meseta.linalg.norms import norm
 
 
 @dataclass(frozen=True, kw_only=True)
-class GradientNorm(Measure):
+class GradientNorm(FieldMeasure):
     """The gradient norm ||grad f(x)||_q: how fast f changes, to first order.
 
     An attack of size eps in the p-norm changes f by about eps ||grad f||_q with 1/p + 1/q = 1: q = 1 for Linf, 2 for

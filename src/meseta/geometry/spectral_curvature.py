@@ -8,7 +8,7 @@ from torch import Tensor
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.scalar_fields import Model
 from meseta.checks import check_curved, positive
-from meseta.geometry.base import Measure, Measurement
+from meseta.geometry.base import FieldMeasure, Measurement
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, per_example
 from meseta.linalg.power import rayleigh
@@ -20,7 +20,7 @@ RADIUS_TOLERANCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpectralCurvature(Measure):
+class SpectralCurvature(FieldMeasure):
     """The eigenvalue of largest magnitude of the input Hessian H = grad^2 f(x), with its sign: |value| = ||H||_2.
 
     Lanczos from the gradient, on exact Hessian-vector products. An estimate from below: |value| <= ||H||_2 up to
