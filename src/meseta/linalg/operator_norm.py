@@ -41,7 +41,9 @@ class OperatorNorm(Solver):
         generator = torch.Generator().manual_seed(self.seed)
         best, longest = torch.zeros_like(start), torch.full_like(start.flatten(1)[:, 0], -torch.inf)
         for restart in range(self.restarts):
-            v = normalized(start if restart == 0 else randn(start.shape, start, generator), p)
+            # One random start for all examples, so that none depends on its neighbours.
+            begin = start if restart == 0 else randn(start[:1].shape, start, generator).expand_as(start)
+            v = normalized(begin, p)
             for _ in range(self.steps):
                 turned = dual_vector(matvec(dual_vector(matvec(v), q)), dual_exponent(p))
                 v = torch.where(per_example(norm(turned) > 0, v), turned, v)  # H v = 0: stay
