@@ -20,9 +20,9 @@ def test_every_estimate_is_within_its_standard_errors(seed):
     within(trace, eigenvalues.sum(1))
     square = hutchinson_frobenius(matvec(matrix), like, samples=200, seed=seed)
     within(square, (eigenvalues**2).sum(1))
-    nuclear = lanczos_quadrature(torch.abs, matvec(matrix), like, samples=100, steps=40, seed=seed)
+    nuclear = lanczos_quadrature(torch.abs, matvec(matrix), like, samples=20, steps=40, seed=seed)
     within(nuclear, eigenvalues.abs().sum(1))
-    assert (trace.products, square.products, nuclear.products) == (200, 200, 4000)
+    assert (trace.products, square.products, nuclear.products) == (200, 200, 800)
 
 
 def test_the_standard_error_is_the_spread_of_the_estimates():

@@ -1,7 +1,33 @@
 """Measures of the input space's geometry, one value per example. One measure a file."""
 
 from meseta.geometry.base import FieldMeasure, Measure, Measurement
+from meseta.geometry.curvature_estimates import CurvatureEstimates
+from meseta.geometry.eigenvalues import Eigenvalues
+from meseta.geometry.gauss_newton_spectrum import GaussNewtonSpectrum
 from meseta.geometry.gradient_norm import GradientNorm
+from meseta.geometry.hessian_frobenius import HessianFrobenius
+from meseta.geometry.hessian_norm import HessianNorm
+from meseta.geometry.hessian_spectrum import HessianSpectrum
+from meseta.geometry.hessian_trace import HessianTrace
+from meseta.geometry.level_set_curvature import LevelSetCurvature
+from meseta.geometry.normalized_curvature import NormalizedCurvature
+from meseta.geometry.robustness_indicator import RobustnessIndicator
 from meseta.geometry.spectral_curvature import SpectralCurvature
 
-__all__ = ["FieldMeasure", "GradientNorm", "Measure", "Measurement", "SpectralCurvature"]
+__all__ = [
+    "CurvatureEstimates",
+    "Eigenvalues",
+    "FieldMeasure",
+    "GaussNewtonSpectrum",
+    "GradientNorm",
+    "HessianFrobenius",
+    "HessianNorm",
+    "HessianSpectrum",
+    "HessianTrace",
+    "LevelSetCurvature",
+    "Measure",
+    "Measurement",
+    "NormalizedCurvature",
+    "RobustnessIndicator",
+    "SpectralCurvature",
+]

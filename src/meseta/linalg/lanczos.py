@@ -65,7 +65,9 @@ class Lanczos(Eigensolver):
         """
         whole("k", k, 1)
         if k > self.steps:
-            raise UserError(f"`k` must be at most the {self.steps} steps of Lanczos, got {k}. Use Lanczos(steps={4 * k}).")
+            raise UserError(
+                f"`k` must be at most the {self.steps} steps of Lanczos, got {k}. Use Lanczos(steps={4 * k})."
+            )
         most = min(self.steps, start[0].numel())
         k = min(k, most)
         space = KrylovSpace(matvec, start, most, self.seed)
