@@ -67,12 +67,13 @@ class LevelSetCurvature(FieldMeasure):
             return tangential(hessian(tangential(v))) / per_example(torch.where(slope > 0, slope, 1), v)
 
         pair = self.solver(product, tangential(random_direction(x)))
-        check_seen(self, hessian, pair.value)
+        # Planes are no sign of blindness: f may bend along its gradient alone.
+        check_seen(self, hessian, pair.value.abs() + norm(hessian(normal)))
         defined = (slope > 0) & (x[0].numel() > 1)
         return Measurement(
             torch.where(defined, pair.value, torch.nan),
             torch.where(defined, pair.residual, torch.nan),
             pair.converged & defined,
-            pair.products,
+            pair.products + 1,
             {"gradient": slope},
         )
