@@ -41,7 +41,9 @@ class CurvatureEstimates(FieldMeasure):
         UserError: f is linear in the logits and its Hessian is exactly zero on the whole batch (`SpectralCurvature`).
 
     Source: Mustafa 2020, appendix C.1 and Figure 3, who take `hessian_ascent` for the truth; differs: Lanczos for the
-    truth, because the ascent sees the less of a curvature the smaller it is (`meseta.linalg.HessianAscent`).
+    truth, because the ascent sees the less of a curvature the smaller it is (`meseta.linalg.HessianAscent`). On a
+    trained SiLU CNN (MNIST) the mean ratios of gradient and ascent were 0.61 and 0.98 for margins, whose norm is about
+    6, and 0.99 and 0.17 for the loss, whose norm is about 2e-4.
     """
 
     solver: Eigensolver = Lanczos(tol=1e-3)

@@ -27,8 +27,8 @@ class Eigenvalues(FieldMeasure):
             smallest.
 
     Parts: eigenvalues, residuals: (B, k) each, in the order of `which`.
-    Units: of f per squared unit of input. Cost: one forward and one backward, then two backwards per product; all k
-    converge in about 2 k products on the cross-entropy of a trained CNN, an example has converged when all its k have.
+    Units: of f per squared unit of input. Cost: one forward and one backward, then two backwards per product; about 5 k
+    products on a trained CNN. An example has converged when all its k have.
 
     Raises:
         UserError: f is linear in the logits and its Hessian is exactly zero on the whole batch (`SpectralCurvature`).

@@ -30,8 +30,8 @@ class HessianSpectrum(FieldMeasure):
         negative: the share of the curvature that is negative, sum |lambda_-| / sum |lambda|; NaN where H = 0.
 
     Units: of f per squared unit of input, but for `negative`. Cost: one forward and one backward, then d times two
-    backwards, and O(d^3) arithmetic per example: for 28 x 28 pixels about as long as 200 products. Examples are taken
-    a few at a time, so that the matrices hold 2^24 numbers at most.
+    backwards, and an eigendecomposition per example, O(d^3). Examples are taken a few at a time, so that the matrices
+    hold 2^24 numbers at most.
 
     Raises:
         UserError: inputs of more than `most` values; f is linear in the logits and its Hessian is exactly zero on the

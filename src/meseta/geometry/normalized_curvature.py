@@ -34,7 +34,7 @@ class NormalizedCurvature(FieldMeasure):
     Raises:
         UserError: f is linear in the logits and its Hessian is exactly zero on the whole batch (`SpectralCurvature`).
 
-    Source: Srinivas et al. 2022 (low-curvature networks), eq. 1; differs: Lanczos in place of power iteration.
+    Source: Srinivas et al. 2022, Efficient training of low-curvature neural networks: their normalised curvature.
     """
 
     solver: Eigensolver = Lanczos()
