@@ -199,11 +199,18 @@ def check_curved(gradient: Tensor, curvature: Tensor, who: str, instead: str) ->
         gradient: (B, *input), of the field, with its graph. curvature: (B,), zero where the second derivative is.
         who: asks for the second derivative. instead: what to do.
     """
-    if curvature.any() or not gradient.any() or _has_smooth_layer(gradient):
-        return
-    raise UserError(
-        f"{who}: the margins' Hessian is exactly zero on all {len(curvature)} examples, as on every piecewise-linear "
-        f"network (ReLU, max pooling). Use a smooth activation such as SiLU, or {instead}."
+    if is_flat(gradient, curvature):
+        raise UserError(
+            f"{who}: the margins' Hessian is exactly zero on all {len(curvature)} examples, as on every "
+            f"piecewise-linear network (ReLU, max pooling). Use a smooth activation such as SiLU, or {instead}."
+        )
+
+
+def is_flat(gradient: Tensor, curvature: Tensor) -> bool:
+    """Return whether a second derivative is exactly zero wherever it is finite, and no smooth layer is in sight."""
+    finite = curvature.isfinite()
+    return bool(
+        finite.any() and not curvature[finite].any() and gradient[finite].any() and not _has_smooth_layer(gradient)
     )
 
 

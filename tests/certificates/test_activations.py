@@ -10,7 +10,7 @@ F64 = torch.float64
 SMOOTH = [nn.Sigmoid(), nn.Tanh(), nn.Softplus(), nn.Softplus(beta=3.0), nn.SiLU(), nn.GELU()]
 GRID = torch.linspace(-9, 9, 20001, dtype=F64)
 EDGE = torch.tensor(torch.inf, dtype=F64)
-JUMP = 3e-9
+JUMP = 1e-8
 """Above its threshold of 20 torch's softplus is the identity: exp(-20) off."""
 
 

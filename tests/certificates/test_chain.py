@@ -68,7 +68,7 @@ def test_every_layer_in_the_way_is_named():
         assert part in str(error.value)
     with pytest.raises(UserError, match=r"body.3 \(ResidualBlock\)"):
         LipschitzCertificate()(ResNet18().build((3, 8, 8), 3), torch.rand(1, 3, 8, 8), torch.tensor([0]))
-    with pytest.raises(UserError, match="needs the layers of an nn.Module"):
+    with pytest.raises(UserError, match=r"needs the layers of an nn\.Module"):
         LipschitzCertificate()(lambda x: x, torch.rand(2, 3), torch.tensor([0, 1]))
 
 

@@ -125,9 +125,3 @@ class Proxy(RadiusBound):
     """The distance in a simplified model of the classifier: neither an upper nor a lower bound of the true one."""
 
     kind: ClassVar[Kind] = "proxy"
-
-
-def all_margins(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b c"]:
-    """Return z_y - z_j for every class j, infinity at j = y."""
-    margins = logits.gather(1, y[:, None]) - logits
-    return margins.scatter(1, y[:, None], torch.inf)

@@ -2,17 +2,15 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.scalar_fields import Model
-from meseta.checks import check_curved, positive
+from meseta.checks import positive
 from meseta.geometry.base import FieldMeasure, Measurement
+from meseta.geometry.second_order import check_seen, start
 from meseta.linalg.lanczos import Lanczos
-from meseta.linalg.norms import norm, per_example
 from meseta.linalg.power import rayleigh
-from meseta.linalg.random import randn
 from meseta.linalg.solver import Eigensolver
 
 RADIUS_TOLERANCE = 0.1
@@ -60,20 +58,12 @@ class SpectralCurvature(FieldMeasure):
         if self.radius is not None:
             return self._at_radius(FiniteDifferenceHessian(f, x, self.radius, central=True))
         hessian = Hessian(f, x)
-        pair = self.solver(hessian, _start(hessian.gradient.detach()))
-        if self.field.linear_in_logits:
-            instead = "measure CrossEntropy(), whose Hessian is not zero there, or give a radius"
-            check_curved(hessian.gradient, pair.value, type(self).__name__, instead)
+        pair = self.solver(hessian, start(hessian.gradient.detach()))
+        check_seen(self, hessian, pair.value, ", or give a radius")
         return Measurement(pair.value, pair.residual, pair.converged, pair.products)
 
     def _at_radius(self, difference: FiniteDifferenceHessian) -> Measurement:
         """Return the curvature along the solver's direction, evaluated there, not taken from its iteration."""
-        pair = self.solver(difference, _start(difference.gradient.detach()))
+        pair = self.solver(difference, start(difference.gradient.detach()))
         end = rayleigh(difference, pair.vector, RADIUS_TOLERANCE, pair.products + 1)
         return Measurement(end.value, end.residual, end.converged, end.products)
-
-
-def _start(gradient: Tensor) -> Tensor:
-    """Return the gradient, or a fixed random direction where it is zero."""
-    noise = randn(gradient.shape, gradient, torch.Generator().manual_seed(0))
-    return torch.where(per_example(norm(gradient) > 0, gradient), gradient, noise)

@@ -7,10 +7,8 @@ from torch import Tensor
 
 from meseta.checks import positive, whole
 from meseta.errors import UserError
-from meseta.linalg.norms import norm, normalized
-from meseta.linalg.random import randn
-from meseta.linalg.solver import Eigenpair, Eigensolver, Matvec, Which
-from meseta.shapes import Bool, Float
+from meseta.linalg.krylov import KrylovSpace
+from meseta.linalg.solver import Eigenpair, Eigenpairs, Eigensolver, Matvec, Which
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,110 +47,53 @@ class Lanczos(Eigensolver):
     @torch.no_grad()
     def __call__(self, matvec: Matvec, start: Tensor) -> Eigenpair:
         """Return the eigenpair of each example, from `start` (B, *shape)."""
-        space = _KrylovSpace(matvec, start, min(self.steps, start[0].numel()), self.seed)
+        found = self.pairs(matvec, start, 1)
+        return Eigenpair(
+            found.values[:, 0], found.vectors[:, 0], found.residuals[:, 0], found.converged[:, 0], found.products
+        )
+
+    @torch.no_grad()
+    def pairs(self, matvec: Matvec, start: Tensor, k: int) -> Eigenpairs:
+        """Return the first k eigenpairs of each example in the order of `which`, or all d where there are fewer.
+
+        An eigenvalue of multiplicity m shows once in the Krylov space of one start, so that its other m - 1 copies are
+        missed unless that space is exhausted and fresh directions find them, as they do for matrices of few distinct
+        eigenvalues (of low rank, for one), and as far as `steps` reaches.
+
+        Raises:
+            UserError: k above `steps`, which is all that so many products can show.
+        """
+        whole("k", k, 1)
+        if k > self.steps:
+            raise UserError(
+                f"`k` must be at most the {self.steps} steps of Lanczos, got {k}. Use Lanczos(steps={4 * k})."
+            )
+        most = min(self.steps, start[0].numel())
+        k = min(k, most)
+        space = KrylovSpace(matvec, start, most, self.seed)
         while True:
             space.extend()
+            if space.size < k:
+                continue
             theta, ritz = torch.linalg.eigh(space.tridiagonal())
-            index = self._select(theta)[:, None]
-            value = theta.gather(1, index).squeeze(1)
-            weights = ritz.gather(2, index[:, None].expand(-1, space.size, -1)).squeeze(2)
-            residual = space.beta * weights[:, -1].abs()
-            rounding = 10 * torch.finfo(start.dtype).eps * theta.abs().amax(1)
-            converged = space.settled & (residual <= self.tol * value.abs() + rounding)
+            index = self._order(theta)[:, :k]
+            values = theta.gather(1, index)
+            weights = ritz.gather(2, index[:, None].expand(-1, space.size, -1))
+            residuals = space.beta[:, None] * weights[:, -1].abs()
+            rounding = 10 * torch.finfo(start.dtype).eps * theta.abs().amax(1, keepdim=True)
+            converged = space.settled(k)[:, None] & (residuals <= self.tol * values.abs() + rounding)
             if space.complete or bool(converged.all()):
                 break
-        return Eigenpair(
-            value=torch.where(space.finite, value, torch.nan).to(start.dtype),
-            vector=space.combine(weights.to(start.dtype)),
-            residual=torch.where(space.finite, residual, torch.nan).to(start.dtype),
-            converged=converged & space.finite,
+        finite = space.finite[:, None]
+        return Eigenpairs(
+            values=torch.where(finite, values, torch.nan).to(start.dtype),
+            vectors=torch.stack([space.combine(w.to(start.dtype)) for w in weights.unbind(2)], 1),
+            residuals=torch.where(finite, residuals, torch.nan).to(start.dtype),
+            converged=converged & finite,
             products=space.size,
         )
 
-    def _select(self, theta: Tensor) -> Tensor:
+    def _order(self, theta: Tensor) -> Tensor:
         if self.which == "largest_magnitude":
-            return theta.abs().argmax(1)
-        return theta.argmax(1) if self.which == "largest" else theta.argmin(1)
-
-
-class _KrylovSpace:
-    """An orthonormal Krylov basis of each example and the tridiagonal matrix of H in it.
-
-    Attributes:
-        size: basis vectors so far. beta: (B,) norm of the next one before normalisation, 0 where exhausted.
-        finite: (B,) whether every product was finite. settled: (B,) whether the current direction had a chance to
-        show a larger eigenvalue: three steps since the start or the last fresh direction, or nothing left to find.
-    """
-
-    def __init__(self, matvec: Matvec, start: Tensor, most: int, seed: int) -> None:
-        self._matvec, self._shape, self._most = matvec, start.shape, most
-        flat = start.detach().flatten(1)
-        self._basis = flat.new_zeros(len(flat), most, flat.shape[1])
-        self._diagonal: list[Tensor] = []
-        self._off_diagonal: list[Tensor] = []
-        self._generator = torch.Generator().manual_seed(seed)
-        self._next = normalized(torch.where(flat.isfinite().all(1, keepdim=True), flat, 0))
-        self._scale = flat.new_zeros(len(flat))
-        self._age = torch.zeros(len(flat), dtype=torch.long, device=flat.device)
-        self._random = torch.zeros(len(flat), dtype=torch.bool, device=flat.device)
-        self.size = 0
-        self.finite = flat.isfinite().all(1)
-        self.settled = torch.zeros_like(self.finite)
-        self.beta = flat.new_zeros(len(flat))
-        self._refresh(norm(self._next) == 0)
-
-    @property
-    def complete(self) -> bool:
-        """Whether no further step is allowed."""
-        return self.size == self._most
-
-    def extend(self) -> None:
-        """Add a basis vector, at the cost of one product."""
-        q = self._next
-        self._basis[:, self.size] = q
-        self.size += 1
-        w = self._matvec(q.view(self._shape)).detach().flatten(1)
-        finite = w.isfinite().all(1)
-        self.finite = self.finite & finite
-        w = torch.where(finite[:, None], w, 0)  # one bad example must not spoil the batched eigenproblem
-        alpha = (q * w).sum(1)
-        w = self._orthogonalize(w)
-        beta = norm(w)
-        self._scale = torch.maximum(self._scale, alpha.abs() + beta)
-        exhausted = beta <= 10 * torch.finfo(w.dtype).eps * w.shape[1] ** 0.5 * self._scale
-        self.beta = torch.where(exhausted, 0, beta).double()
-        self._diagonal.append(alpha.double())
-        self._off_diagonal.append(self.beta)
-        self._age += 1
-        # A random direction that is exhausted has shown every eigenvalue there is outside the earlier basis.
-        self.settled = torch.where(exhausted, self._random, self._age >= 3) | (self.size == w.shape[1])
-        self._next = normalized(w)
-        if not self.complete:
-            self._refresh(exhausted)
-
-    def tridiagonal(self) -> Float[Tensor, "b k k"]:
-        """Return T in float64."""
-        matrix = torch.diag_embed(torch.stack(self._diagonal, 1))
-        if self.size > 1:
-            off = torch.stack(self._off_diagonal[:-1], 1)
-            matrix = matrix + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
-        return matrix
-
-    def combine(self, weights: Float[Tensor, "b k"]) -> Tensor:
-        """Return the unit vectors Q s, in the shape of the start."""
-        return normalized(torch.einsum("bkd,bk->bd", self._basis[:, : self.size], weights)).view(self._shape)
-
-    def _orthogonalize(self, w: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
-        basis = self._basis[:, : self.size]
-        for _ in range(2):  # once leaves an error of eps ||w|| / ||w_orthogonal||; twice is enough
-            w = w - torch.einsum("bkd,bk->bd", basis, torch.einsum("bkd,bd->bk", basis, w))
-        return w
-
-    def _refresh(self, where: Bool[Tensor, "b"]) -> None:
-        """Replace the next direction of some examples by a random one orthogonal to their basis."""
-        if not where.any():
-            return
-        fresh = normalized(self._orthogonalize(randn(self._next.shape, self._next, self._generator)))
-        self._next = torch.where(where[:, None], fresh, self._next)
-        self._age = torch.where(where, 0, self._age)
-        self._random = self._random | where
+            return theta.abs().argsort(1, descending=True)
+        return theta.argsort(1, descending=self.which == "largest")

@@ -41,8 +41,9 @@ class OperatorNorm(Solver):
         generator = torch.Generator().manual_seed(self.seed)
         best, longest = torch.zeros_like(start), torch.full_like(start.flatten(1)[:, 0], -torch.inf)
         for restart in range(self.restarts):
-            fresh = randn((1, *start.shape[1:]), start, generator).expand_as(start)  # whatever the batch
-            v = normalized(start if restart == 0 else fresh, p)
+            # One random start for all examples, so that none depends on its neighbours.
+            begin = start if restart == 0 else randn(start[:1].shape, start, generator).expand_as(start)
+            v = normalized(begin, p)
             for _ in range(self.steps):
                 turned = dual_vector(matvec(dual_vector(matvec(v), q)), dual_exponent(p))
                 v = torch.where(per_example(norm(turned) > 0, v), turned, v)  # H v = 0: stay

@@ -47,6 +47,21 @@ class Eigenpair:
     products: int
 
 
+@dataclass(frozen=True)
+class Eigenpairs:
+    """Several eigenpairs per example, the one asked for first; fields as of `Eigenpair`.
+
+    Attributes:
+        values: (B, k). vectors: (B, k, *shape), orthonormal. residuals, converged: (B, k). products: over the batch.
+    """
+
+    values: Tensor
+    vectors: Tensor
+    residuals: Tensor
+    converged: Tensor
+    products: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class Eigensolver(Solver):
     """An iteration for an extreme eigenpair of each symmetric matrix in a batch."""

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from meseta.checks import HUB_ID
@@ -89,6 +87,8 @@ class Network(nn.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, each whole or not at all."""
+        from safetensors.torch import save_file  # torch alone is enough for a network that is not saved
+
         folder = Path(folder)
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         config = {
@@ -217,6 +217,9 @@ def as_tuple(value: Any) -> Any:
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file; any other file, a pickle too, is an error and is not opened further."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         mapped = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
