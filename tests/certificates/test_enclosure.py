@@ -41,7 +41,7 @@ def test_curvature_and_slope_hold_in_the_whole_ball(model, shape, radius, dense,
     x = torch.rand(1, *shape, dtype=F64, generator=torch.Generator().manual_seed(1))
     rows = torch.tensor([[[1.0, -1.0, 0.0], [0.0, 1.0, -1.0]]], dtype=F64)
     _, found = enclosure(model, x, radius)
-    (low, high), slope = found.curvature(rows), found.slope(rows)
+    low, high, slope = found.curvature(-rows), found.curvature(rows), found.slope(rows)
     points = points_of(x, radius, 6 if len(shape) == 3 else 20)
     for t in range(rows.shape[1]):
         f = lambda z, u=rows[0, t]: model(z) @ u  # noqa: E731
@@ -93,7 +93,8 @@ def test_in_a_small_ball_the_curvature_is_that_at_the_centre_but_for_the_sum_ove
         model[2].weight.abs_()  # all curvature of a logit has one sign
     x = torch.rand(1, 5, dtype=F64)
     _, found = enclosure(model, x, 1e-6)
-    low, high = found.curvature(torch.tensor([[[1.0, 0.0, 0.0]]], dtype=F64))
+    row = torch.tensor([[[1.0, 0.0, 0.0]]], dtype=F64)
+    low, high = found.curvature(-row), found.curvature(row)
     eigenvalues = torch.linalg.eigvalsh(dense_hessian(lambda z: model(z)[:, 0], x))
     torch.testing.assert_close(high[0, 0], eigenvalues[0, -1], rtol=1e-4, atol=0)
     assert low[0, 0] < 1e-4 * high[0, 0]
@@ -104,7 +105,7 @@ def test_larger_balls_have_larger_bounds():
     x = torch.rand(1, 5, dtype=F64)
     rows = torch.tensor([[[1.0, -1.0, 0.0]]], dtype=F64)
     found = [enclosure(model, x, r)[1] for r in (0.01, 0.1, 1.0, 10.0, None)]
-    low = torch.cat([e.curvature(rows)[0][0] for e in found])
+    low = torch.cat([e.curvature(-rows)[0] for e in found])
     slope = torch.cat([e.slope(rows)[0] for e in found])
     assert (low.diff() >= -1e-9).all()
     assert (slope.diff() >= -1e-9).all()

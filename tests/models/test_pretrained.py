@@ -10,7 +10,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import meseta.models.network as network_file
 from meseta.errors import MissingExtra, UserError
 from meseta.models import Architecture, Cnn4, LeNet5, Mlp, Network, ResNet18, SiluCnn
 
@@ -68,7 +67,7 @@ def test_interrupted_save_leaves_the_old_files(saved: Path, monkeypatch: pytest.
         path.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(network_file, "save_file", stop)
+    monkeypatch.setattr("safetensors.torch.save_file", stop)
     with pytest.raises(KeyboardInterrupt):
         Mlp().build((4,), 2).save_pretrained(saved)
     assert {file.name: file.read_bytes() for file in saved.iterdir()} == before

@@ -109,8 +109,13 @@ class CurvatureCertificate(Certificate):
         if self.bound == "published":
             curvature = published_curvature(chain, rows)
             return curvature, curvature
-        low, high = Enclosure(chain, x, None).curvature(rows[None])
+        low, high = self._sides(Enclosure(chain, x, None), rows[None])
         return low[0], high[0]
+
+    def _sides(self, enclosure: Enclosure, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return low and high; only the dual has a use for the latter."""
+        low = enclosure.curvature(-rows)
+        return low, enclosure.curvature(rows) if self.dual else low
 
     def _certify(
         self, chain: Chain, margins: RivalMargins, low: Tensor, high: Tensor
@@ -127,7 +132,7 @@ class CurvatureCertificate(Certificate):
             nearer, everywhere = margins, (low, high)
 
             def within(ball: Tensor) -> tuple[Tensor, Tensor]:
-                local = Enclosure(chain, nearer.x, ball).curvature(nearer.rows)
+                local = self._sides(Enclosure(chain, nearer.x, ball), nearer.rows)
                 return torch.minimum(local[0], everywhere[0]), torch.minimum(local[1], everywhere[1])
 
             def reach(ball: Tensor) -> Tensor:

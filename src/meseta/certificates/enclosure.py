@@ -67,19 +67,17 @@ class Enclosure:
             return JacobianBound.first(affine, x)
         return self.jacobians[-1].then(self.slopes[-1], affine)
 
-    def curvature(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return m and M, both at least 0, with -m I <= grad^2 (u^T z) <= M I in the whole ball, (B, T) each.
+    def curvature(self, rows: Tensor) -> Tensor:
+        """Return a bound, at least 0, of the largest eigenvalue of grad^2 (u^T z) in the whole ball, (B, T).
 
         Args:
-            rows: u, (B, T, K).
+            rows: u, (B, T, K); with -u it is the smallest eigenvalue that is bounded.
         """
-        lowest = rows.new_zeros(rows.shape[:2])
-        highest = rows.new_zeros(rows.shape[:2])
+        total = rows.new_zeros(rows.shape[:2])
         for bend, jacobian, sensitivity in zip(self.bends, self.jacobians, self.sensitivities(rows), strict=True):
             weights = _repeated(bend, rows.shape[1]) * sensitivity
-            lowest += jacobian.squared((-weights.low).clamp_min(0).view(*rows.shape[:2], -1))
-            highest += jacobian.squared(weights.high.clamp_min(0).view(*rows.shape[:2], -1))
-        return lowest, highest
+            total += jacobian.squared(weights.high.clamp_min(0).view(*rows.shape[:2], -1))
+        return total
 
     def sensitivities(self, rows: Tensor) -> list[Interval]:
         """Return intervals of F_I = d(u^T z)/da_I, one per activation, (B T, *shape) each."""
