@@ -82,7 +82,7 @@ class Network(nn.Module):
             expected = ", ".join(map(str, self.input_shape))
             raise UserError(f"`x` must have the shape (batch, {expected}), got {tuple(x.shape)}. Reshape the inputs.")
         inputs = self.normalize(x)
-        if inputs.dim() == 4 and inputs.device.type == "cpu":
+        if inputs.dim() == 4 and inputs.device.type == "cpu" and not torch._C._are_functorch_transforms_active():
             inputs = inputs.to(memory_format=torch.channels_last)  # in which CPU convolutions are fastest
         logits: Tensor = self.body(inputs)
         return logits
