@@ -7,8 +7,8 @@ iteration of hessian-eigenthings. They get frozen weights, our cross-entropy (th
 confident images in float32) and the cheapest of the settings below with which every image is within 1 % of the truth,
 the dense eigenvalue in float64. `SpectralCurvature` runs as it comes, in the batches of `meseta measure`.
 
-torch's SiLU has no forward-mode derivative of its gradient, on which curvlinops runs: its copy of the network spells the
-same function out, x sigmoid(x).
+torch's SiLU has no forward-mode derivative of its gradient, on which curvlinops runs: its copy of the network spells
+the same function out, x sigmoid(x).
 
 The peers are optional: pip install curvlinops-for-pytorch hessian-eigenthings.
 """

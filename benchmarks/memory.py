@@ -1,10 +1,11 @@
 """Peak memory and time of every measure on `ResNet18` at 3×224×224, each in a process of its own.
 
-`ResNet18` is the variant for small images: without the stride and the pooling of the stem its maps are 16 times as large
-at 224×224 as those of the ImageNet one. It has 1000 classes here and stays untrained, which changes what an iterative
-measure takes in time, not in memory. A measure that refuses ReLU networks runs on SiLU.
+`ResNet18` is the variant for small images: without the stride and the pooling of the stem its maps have 16 times as
+many pixels at 224×224 as those of the ImageNet one. It has 1000 classes here and stays untrained, which changes what an
+iterative measure takes in time, and little of its memory. A measure that refuses ReLU networks runs on SiLU.
 
-Peak memory is the process's largest resident set as the system counts it, with Python, torch and the weights.
+Peak memory is the process's largest resident set as the system counts it, with Python, torch and the weights. What a
+thousand calls on a small network add to it says whether anything is kept between calls.
 """
 
 import json
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
 from threading import Timer
 from time import perf_counter
@@ -22,13 +24,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from common import SEED, Options, Page, options, table
-from torch import Tensor
+from torch import Tensor, nn
 
 from meseta.autodiff import CrossEntropy, Margin, value_and_gradient
 from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.geometry import SpectralCurvature
-from meseta.models import Network, ResNet18
+from meseta.models import ResNet18
 from meseta.registry import methods
 
 TARGET, LIMIT = 8.0, 16.0
@@ -36,18 +38,21 @@ TARGET, LIMIT = 8.0, 16.0
 SECONDS = 240
 """After which a process is stopped; what it held by then is reported."""
 MARGIN = "SpectralCurvature(field=Margin())"
+UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in what the system counts resident memory in."""
+REPEATS = 1000
 
-Call = Callable[[Network, Tensor, Tensor], object]
+Call = Callable[[nn.Module, Tensor, Tensor], object]
 
 
 def calls() -> dict[str, Call]:
     """Return what is measured, by name: two yardsticks, then every measure with its defaults."""
 
-    def forward(model: Network, x: Tensor, y: Tensor) -> object:
+    def forward(model: nn.Module, x: Tensor, y: Tensor) -> object:
         with torch.no_grad():
             return F.cross_entropy(model(x), y)
 
-    def gradient(model: Network, x: Tensor, y: Tensor) -> object:
+    def gradient(model: nn.Module, x: Tensor, y: Tensor) -> object:
         return value_and_gradient(CrossEntropy().bind(model, x, y), x)
 
     measures: dict[str, Call] = {name: measure() for name, measure in sorted(methods("measures").items())}
@@ -70,6 +75,19 @@ def child(name: str, batch: int, quick: bool, threads: int, out: str) -> None:
             return
 
 
+def growth(name: str, calls_made: int) -> float:
+    """Return by how many MiB this process's peak grew over so many calls on a small network, after some to warm up."""
+    model = nn.Sequential(nn.Linear(64, 256), nn.Tanh(), nn.Linear(256, 4)).eval()
+    x, y = torch.rand(16, 64), torch.arange(16) % 4
+    call = calls()[name]
+    for _ in range(20):
+        call(model, x, y)
+    before = getrusage(RUSAGE_SELF).ru_maxrss
+    for _ in range(calls_made):
+        call(model, x, y)
+    return (getrusage(RUSAGE_SELF).ru_maxrss - before) * UNIT / 2**20
+
+
 def peak(name: str, batch: int, quick: bool) -> dict[str, Any]:
     """Return peak memory in GiB, seconds and what became of one call in a fresh process."""
     with TemporaryDirectory() as folder:
@@ -89,7 +107,7 @@ def peak(name: str, batch: int, quick: bool) -> dict[str, Any]:
         _, status, usage = os.wait4(process.pid, 0)  # its own peak, also where it was stopped
         timer.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
-        gib = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 2**30
+        gib = usage.ru_maxrss * UNIT / 2**30
         found = json.loads(out.read_text()) if out.exists() else {"seconds": None, "activation": None}
     return {"gib": gib, "ended": ending(process.returncode, error, found["seconds"] is not None), **found}
 
@@ -134,7 +152,13 @@ def main(given: Options) -> None:
         ]
         header = ["measure", "activation", "peak GiB", "seconds", f"within {TARGET:g} GiB"]
         text += f"\n\n## B = {batch}\n\n{table(header, rows)}"
-    Page("Memory of the measures on large images", {"batches": found}, text).write("memory", given, stop)
+    repeats = 20 if given.quick else REPEATS
+    grown = {name: growth(name, repeats) for name in calls()}
+    rows = [[name, f"{mib:.2f}"] for name, mib in grown.items()]
+    text += f"\n\n## {repeats} calls on a small network\n\nWhat they add to the peak of their process.\n\n"
+    text += table(["measure", "MiB"], rows)
+    measured = {"batches": found, "repeats": repeats, "grown_mib": grown}
+    Page("Memory of the measures", measured, text).write("memory", given, stop)
 
 
 if __name__ == "__main__":
