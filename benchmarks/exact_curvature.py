@@ -114,7 +114,7 @@ WAYS: dict[str, Way] = {
 
 def measure(classes: int, given: Options) -> dict[str, Any]:
     """Return times in plain passes, products and errors of every way at K classes."""
-    batch, dense, steps = (4, 2, 2) if given.quick else (32, 8, 150)
+    batch, dense, steps = (4, 2, 2) if given.quick else (16, 8, 150)
     net = trained(classes, steps, batch)
     truth = largest_magnitude(net.model, CrossEntropy(), net.x[:dense], net.y[:dense])
     calls = {name: partial(way, net.model, net.x, net.y) for name, way in {PLAIN: plain, **WAYS}.items()}
