@@ -1,7 +1,10 @@
 """Run every benchmark in turn; `make bench`."""
 
 import curvature
+import eigenvalues
+import exact_curvature
 import import_time
+import memory
 import pgd
 import training_step
 from common import options
@@ -9,7 +12,7 @@ from common import options
 
 def main() -> None:
     given = options(__doc__)
-    for benchmark in (import_time, training_step, pgd, curvature):
+    for benchmark in (import_time, training_step, pgd, curvature, eigenvalues, exact_curvature, memory):
         benchmark.main(given)
     print(f"Results: {given.out}")
 

@@ -2,10 +2,15 @@
 
 import common
 import curvature
+import eigenvalues
+import exact_curvature
+import memory
 import pytest
 import torch
 import training_step
+from torch import nn
 
+from meseta.autodiff import CrossEntropy, Margin
 from meseta.registry import methods
 
 
@@ -75,3 +80,78 @@ def test_every_objective_with_defaults_is_timed():
     listed = training_step.objectives()
     known = {n for n, method in methods("objectives").items() if training_step.has_defaults(method)}
     assert known - {"Scheduled"} <= listed.keys()  # which costs what it schedules
+
+
+@pytest.fixture
+def silu_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(6, 8), nn.SiLU(), nn.Linear(8, 3)).eval()
+
+
+@pytest.mark.parametrize("field", [CrossEntropy(), Margin()])
+def test_the_hessian_in_an_image_as_parameter_is_the_input_hessian(field, silu_net):
+    x, y = torch.rand(1, 1, 2, 3), torch.tensor([1])
+    image, criterion = eigenvalues.Image(silu_net, x), eigenvalues.Criterion(field)
+
+    def loss(point):
+        return criterion(torch.func.functional_call(image, {"point": point}, (x,)), y)
+
+    hessian = torch.autograd.functional.hessian(loss, image.point.detach()).reshape(6, 6).double()
+    truth = curvature.largest_magnitude(silu_net, field, x, y)
+    torch.testing.assert_close(torch.linalg.eigvalsh(hessian).abs().amax()[None], truth, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", eigenvalues.SETTINGS)
+def test_a_peer_that_is_installed_reaches_one_percent(name, silu_net):
+    package, _, _ = eigenvalues.SETTINGS[name]
+    pytest.importorskip(package)
+    x, y = torch.rand(2, 1, 2, 3), torch.tensor([0, 1])
+    truth = curvature.largest_magnitude(silu_net, CrossEntropy(), x, y)
+    _, peer, _ = eigenvalues.SETTINGS[name]
+    setting = {"eigsh": {"ncv": 4, "tol": 0.001}, "lanczos": {"steps": 6}, "power": {"steps": 500, "tol": 0.001}}
+    finder = eigenvalues.one_by_one(peer, eigenvalues.spelt_out(silu_net), CrossEntropy(), **setting[peer.__name__])
+    torch.testing.assert_close(finder(x, y).double(), truth, rtol=1e-2, atol=0)
+
+
+def test_silu_spelt_out_is_the_same_function(silu_net):
+    x = torch.randn(5, 1, 2, 3)
+    other = eigenvalues.spelt_out(silu_net)
+    assert not any(isinstance(module, nn.SiLU) for module in other.modules())
+    torch.testing.assert_close(other(x), silu_net(x))
+
+
+def test_peers_that_are_missing_are_named(monkeypatch):
+    monkeypatch.setattr(eigenvalues, "find_spec", lambda name: None)
+    assert "pip install curvlinops-for-pytorch hessian-eigenthings" in eigenvalues.absent()
+    monkeypatch.setattr(eigenvalues, "find_spec", lambda name: object())
+    assert eigenvalues.absent() == ""
+
+
+@pytest.mark.parametrize("name", exact_curvature.WAYS)
+def test_ways_to_the_spectral_norm_agree_with_the_dense_hessian(name):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 5)).eval()
+    x, y = torch.rand(4, 1, 2, 3), torch.tensor([0, 1, 2, 3])
+    value, _ = exact_curvature.WAYS[name](model, x, y)
+    truth = curvature.largest_magnitude(model, CrossEntropy(), x, y)
+    if "one power step" in name:
+        assert (value <= truth * (1 + 1e-5)).all()
+    else:
+        torch.testing.assert_close(value.double(), truth, rtol=1e-2 if "Lanczos" in name else 1e-5, atol=0)
+
+
+def test_every_measure_has_its_memory_taken():
+    assert methods("measures").keys() <= memory.calls().keys()
+
+
+def test_a_measure_that_refuses_relu_is_measured_on_silu(tmp_path):
+    out = tmp_path / "result.json"
+    memory.child(memory.MARGIN, 1, True, 1, str(out))
+    assert '"silu"' in out.read_text()
+
+
+def test_memory_that_was_not_seen_to_the_end_is_not_called_within_the_target():
+    assert memory.verdict({"gib": 1.0, "ended": ""}) == "yes"
+    assert memory.verdict({"gib": 9.0, "ended": ""}) == "**no**"
+    assert memory.verdict({"gib": 1.0, "ended": memory.ending(1, "can't allocate memory", False)}) == "**no**"
+    assert memory.verdict({"gib": 1.0, "ended": memory.ending(-9, "", False)}) != "yes"

@@ -258,3 +258,19 @@ def test_wrong_statistics(mean: list[float], std: list[float] | None, message: s
 def test_wrong_batch_shape() -> None:
     with pytest.raises(UserError, match=r"`x` must have the shape \(batch, 1, 8, 8\), got \(1, 8, 8\)"):
         Mlp().build((1, 8, 8), 2)(torch.rand(1, 8, 8))
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "group"])
+def test_the_layout_changes_speed_alone(norm):
+    network = ConvNetGap(norm=norm).build((3, 8, 8), 4, generator=seeded()).double().eval()
+    layouts = []
+    network.body[1].register_forward_hook(lambda module, given, made: layouts.append(given[0].stride(1) == 1))
+    x = torch.rand(5, 3, 8, 8, generator=seeded(1), dtype=torch.float64)
+    torch.testing.assert_close(network(x), network.body(network.normalize(x)))
+    assert layouts == [norm == "none", False]  # channels last only where no normalisation makes that slow
+
+
+def test_transforms_of_torch_func_pass_through():
+    network = SiluCnn(hidden=()).build((1, 8, 8), 3, generator=seeded()).eval()
+    x = torch.rand(2, 5, 1, 8, 8, generator=seeded(1))
+    torch.testing.assert_close(torch.func.vmap(network)(x), torch.stack([network(part) for part in x]))

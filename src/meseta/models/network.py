@@ -80,10 +80,24 @@ class Network(nn.Module):
             expected = ", ".join(map(str, self.input_shape))
             raise UserError(f"`x` must have the shape (batch, {expected}), got {tuple(x.shape)}. Reshape the inputs.")
         inputs = self.normalize(x)
-        if inputs.dim() == 4 and inputs.device.type == "cpu":
-            inputs = inputs.to(memory_format=torch.channels_last)  # in which CPU convolutions are fastest
+        if self._is_faster_channels_last(inputs):
+            inputs = inputs.to(memory_format=torch.channels_last)
         logits: Tensor = self.body(inputs)
         return logits
+
+    def _is_faster_channels_last(self, inputs: Tensor) -> bool:
+        """Return whether images should have their channels last.
+
+        On a CPU that is the fast layout for convolutions: a plain step took 0.69 to 1.04 of the time, a step with an
+        input-gradient penalty 0.76 to 1.05. The second derivative of a normalisation is slow in it: with one, of
+        batches or of groups, the penalty took 1.10 to 1.25 of the time, and a plain step 0.87 to 1.10.
+        """
+        return (
+            self.architecture.norm == "none"
+            and inputs.dim() == 4
+            and inputs.device.type == "cpu"
+            and not torch._C._are_functorch_transforms_active()  # under which a batch has no layout of its own
+        )
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write `model.safetensors` and `config.json` into `folder`, each whole or not at all."""
