@@ -17,11 +17,12 @@ from meseta.linalg.norms import norm, per_example
 class DeepFool(MinimumNormAttack):
     """Step to the nearest boundary of the linear piece until the model errs.
 
-    r <- r + |f_j| / ||grad f_j||_q s(-grad f_j),  x' = clip(x + (1 + overshoot) r),  f_j = z_y - z_j,
+    x <- clip(x + (1 + overshoot) |f_j| / ||g_j||_q s(-g_j)),  f_j = z_y - z_j,
 
-    with the values at x' of the rival j whose boundary is nearest there, |f_j| / ||grad f_j||_q, and s the steepest
-    step of the norm: the gradient's direction for L2, its sign for Linf, one entry for L1, the largest with room left.
-    At last the segment back to the input is bisected. Exact on linear models whose boundary lies inside the bounds.
+    with g_j the gradient of f_j, 0 in entries that stand at a bound and would leave it, j the rival whose boundary is
+    nearest, |f_j| / ||g_j||_q, and s the steepest step of the norm: the direction itself for L2, its sign for Linf, its
+    largest entry for L1. At last the segment back to the input is bisected. Exact on linear models whose boundary lies
+    inside the bounds.
 
     Args:
         threat: norm and bounds.
@@ -31,7 +32,8 @@ class DeepFool(MinimumNormAttack):
 
     Cost: a step takes one forward and `candidates` backwards to the input, of the examples that still stand; most
     networks need two or three steps. 12 forwards at the ends.
-    Source: Moosavi-Dezfooli, Fawzi & Frossard 2016, Algorithm 2 and section 3.3. Differs: stays within the bounds; the
+    Source: Moosavi-Dezfooli, Fawzi & Frossard 2016, Algorithm 2 and section 3.3. Differs: stays within the bounds, and
+    looks for the boundary along entries that can move, since a path that clipping shortens stops short of it; the
     bisection at the end takes the overshoot back.
     """
 
@@ -47,20 +49,17 @@ class DeepFool(MinimumNormAttack):
 
     def search(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the first adversarial point of each path."""
-        found, points, path = torch.full_like(x, torch.nan), x, torch.zeros_like(x)
+        found, points = torch.full_like(x, torch.nan), x
         rivals = self._rivals(model, x, y)
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
             broken, move = self._step(model, points, y, rivals)
             if broken.any():
                 found[active[broken]] = points[broken]
-                active, move, points, path, x, y, rivals = (
-                    t[~broken] for t in (active, move, points, path, x, y, rivals)
-                )
+                active, move, points, y, rivals = (t[~broken] for t in (active, move, points, y, rivals))
                 if len(active) == 0:
                     return found
-            path = path + move
-            points = self.threat.clip(x + (1 + self.overshoot) * path)
+            points = self.threat.clip(points + (1 + self.overshoot) * move)
         broken = errs(model, points, y)
         found[active[broken]] = points[broken]
         return found
@@ -79,6 +78,7 @@ class DeepFool(MinimumNormAttack):
         for rival in rivals.unbind(1):
             margin = margin_to(logits, y, rival)
             gradient = gradient_of(margin, point, retain_graph=True).nan_to_num(0, 0, 0)
+            gradient = torch.where(self.threat.clip(points - gradient.sign()) == points, 0, gradient)
             slope = norm(gradient, self.threat.dual)
             distance = torch.where(slope > 0, margin.detach().abs().to(slope.dtype) / slope, torch.inf)
             nearer = distance < nearest
