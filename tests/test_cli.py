@@ -217,7 +217,7 @@ def test_print_config_is_a_file_that_trains(capsys, tmp_path):
     assert objective == "InputGradient(weight=0.5, share=1.0, q=2.0, power=2, radius=None)"
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "report", "list"])
+@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "certify", "report", "list"])
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])
