@@ -37,6 +37,29 @@ def test_evaluate_and_measure_add_to_the_record(run, capsys):
     assert f"{100 * record.evaluation.clean_accuracy:.1f}" in shown
 
 
+def test_measure_and_certify_write_the_figures_of_the_run(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("figures"))
+    assert main(["measure", str(copy), "--n", "10", "--measures", "[GradientNorm]"]) == 0
+    measured = {file.name for file in (copy / "figures").iterdir()}
+    assert {file.rsplit(".")[-1] for file in measured} == {"pdf", "png"}
+    attacks = "[{class_path: DeepFool, init_args: {threat: {norm: L2}}}, {class_path: DeepFool, init_args: {steps: 9}}]"
+    assert main(["certify", str(copy), "--n", "10", "--attacks", attacks]) == 0
+    assert {file.name for file in (copy / "figures").iterdir()} > measured
+    assert "figures" in capsys.readouterr().out
+    bounds = read_record(copy).bounds
+    assert [(b.kind, b.norm, b.n) for b in bounds] == [
+        ("proxy", "L2", 10),
+        ("attack", "L2", 10),
+        ("attack", "Linf", 10),
+    ]
+    assert main(["certify", str(copy), "--n", "8", "--bounds", "[]"]) == 0
+    assert [b.name for b in read_record(copy).bounds][-1] == "FMN-100 from DeepFool"
+    assert main(["certify", str(copy), "--n", "8", "--attacks", "[FGSM]"]) == 2
+    assert main(["certify", str(copy), "--bounds", "[]", "--attacks", "[]"]) == 2
+    assert "both empty" in capsys.readouterr().err
+
+
 def test_attacks_can_be_chosen_with_their_settings(run):
     attacks = "[FGSM, {class_path: PGD, init_args: {steps: 3, restarts: 2, loss: Decision}}]"
     assert main(["evaluate", str(run), "--eps", "0.1", "--n", "20", "--attacks", attacks]) == 0
@@ -67,6 +90,7 @@ run:
 objectives: {erm: Erm, gradient: {class_path: InputGradient, init_args: {weight: 0.1}}}
 evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM]}
 measure: {n: 10}
+certify: {n: 10, attacks: [DeepFool]}
 """
 
 
@@ -88,6 +112,7 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
     assert main([*command, "--evaluate.n", "20"]) == 0  # other settings: evaluated again, not trained, not stale
     assert "erm: attacking" in (out := capsys.readouterr().out)
     assert "measuring" not in out
+    assert "certifying" not in out
     assert read_record(folder / "erm").evaluation.n == 20
     assert main([*command, "--run.epochs", "2"]) == 2
     assert "already holds a run with another configuration" in capsys.readouterr().err
@@ -192,7 +217,7 @@ def test_print_config_is_a_file_that_trains(capsys, tmp_path):
     assert objective == "InputGradient(weight=0.5, share=1.0, q=2.0, power=2, radius=None)"
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "report", "list"])
+@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "certify", "report", "list"])
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

@@ -127,3 +127,24 @@ def test_bad_norm_and_bounds():
 def test_contains_refuses_nan():
     x = torch.full((1, 2), 0.5)
     assert not Threat(eps=10.0).contains(x * torch.nan, x).any()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), None])
+def test_a_radius_of_its_own_projects_each_example_as_a_threat_of_that_eps_would(norm, bounds):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(4, 9, dtype=torch.float64, generator=generator)
+    points = x + torch.randn(4, 9, dtype=torch.float64, generator=generator)
+    radius = torch.tensor([0.0, 0.1, 0.7, 99.0], dtype=torch.float64)
+    projected = Threat(norm, 5.0, bounds).project(points, x, radius=radius)
+    torch.testing.assert_close(projected[0], x[0])
+    for i in range(1, 4):
+        single = Threat(norm, radius[i].item(), bounds).project(points[i : i + 1], x[i : i + 1])
+        torch.testing.assert_close(projected[i : i + 1], single, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("norm", "farthest"), [("Linf", 0.9), ("L2", (0.81 + 0.36) ** 0.5), ("L1", 1.5)])
+def test_reach_is_the_distance_to_the_farthest_corner(norm, farthest):
+    x = torch.tensor([[0.1, 0.6]], dtype=torch.float64)
+    assert Threat(norm).reach(x).item() == pytest.approx(farthest)
+    assert Threat(norm, 1.0, None).reach(x).item() == float("inf")

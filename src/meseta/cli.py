@@ -25,7 +25,7 @@ verbs:
   train     train one run
   evaluate  clean and robust accuracy of a run: every attack, worst case per example
   measure   curvature and gradients of a run, per example
-  certify   bounds on the distance to the nearest adversarial example: sound ones, estimates and proxies apart
+  certify   bounds on the distance to the nearest adversarial example: sound ones, estimates, proxies and attacks apart
   report    one HTML page, figures and a Markdown table from the records of runs
   list      every objective, attack, measure, model and data set, in one line each
 
@@ -114,6 +114,7 @@ def measure(arguments: list[str]) -> None:
     with _progress("measuring", total) as advance:
         record = measure_run(run, config, progress=advance)
     _show([record])
+    _draw(record, run.folder / "figures")
 
 
 def certify(arguments: list[str]) -> None:
@@ -124,13 +125,14 @@ def certify(arguments: list[str]) -> None:
     options = parser(
         CertifyConfig,
         prog="meseta certify",
-        description="Certified radii, estimates and proxies of a run, per example, and certified accuracy.",
+        description="Certified radii, estimates, proxies and the smallest attacks of a run, per example.",
     )
     config, run = _with_run(options, CertifyConfig, arguments)
-    total = len(run.examples(config.split, config.n)) * len(config.bounds)
+    total = len(run.examples(config.split, config.n)) * len(config.sections())
     with _progress("certifying", total) as advance:
         record = certify_run(run, config, progress=advance)
     _show([record])
+    _draw(record, run.folder / "figures")
 
 
 def report(arguments: list[str]) -> None:
@@ -263,6 +265,18 @@ def _report(records: "list[Record]", page: Path) -> None:
     write_figures(records, page.parent / "figures")
     write_text(page.with_suffix(".md"), to_markdown(comparison_table(records)))
     _say(f"report: {page}")
+
+
+def _draw(record: "Record", folder: Path) -> None:
+    """Write a run's figures where matplotlib is installed."""
+    from importlib.util import find_spec
+
+    from meseta.report import write_figures
+
+    if find_spec("matplotlib") is None:
+        _say("figures need matplotlib: pip install 'meseta[report]'")
+    elif files := write_figures([record], folder):
+        _say(f"figures: {len(files)} files in {folder}")
 
 
 def _show(records: "list[Record]") -> None:

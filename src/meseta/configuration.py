@@ -157,7 +157,7 @@ def _explain(message: str) -> UserError:
 
 def _kind(key: str) -> str | None:
     """Return the kind of method that a key takes, by its name; None where the name tells none."""
-    by_role = {"parts": "objectives", "loss": "scalar fields", "field": "scalar fields"}
+    by_role = {"parts": "objectives", "loss": "scalar fields", "field": "scalar fields", "start": "attacks"}
     return by_role.get(key) or next((kind for kind in KINDS if kind.rstrip("s") == key.rstrip("s")), None)
 
 

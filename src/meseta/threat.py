@@ -82,8 +82,16 @@ class Threat:
         inside = inside & adversarial.flatten(1).isfinite().all(1)
         return cast(Tensor, inside)
 
-    def project(self, points: Float[Tensor, "b *input"], x: Float[Tensor, "b *input"]) -> Float[Tensor, "b *input"]:
+    def project(
+        self,
+        points: Float[Tensor, "b *input"],
+        x: Float[Tensor, "b *input"],
+        *,
+        radius: Float[Tensor, "b"] | None = None,
+    ) -> Float[Tensor, "b *input"]:
         """Return the nearest points (L2) of ball and bounds together; x must lie in the bounds.
+
+        With a `radius`, each example has a finite one of its own in place of eps.
 
         With u = points - x and the box [low - x, high - x] of moves that stay in bounds, the projection is
         Linf: u clipped to both; L2: clip(t u) with the t that meets the radius; L1: clip(soft(u, s)) with the threshold
@@ -91,13 +99,20 @@ class Threat:
         """
         move = points - x
         if self.norm == "Linf":
-            return self._clip(x + move.clamp(-self.eps, self.eps))
+            size = per_example(x.new_full((len(x),), self.eps) if radius is None else radius, x)
+            return self.clip(x + move.clamp(-size, size))
+        eps = self.eps if radius is None else radius
         low, high = self._room(x)
         if self.norm == "L2":
-            move = _project_l2(move, low, high, self.eps)
+            move = _project_l2(move, low, high, eps)
         else:
-            move = _project_l1(move, low, high, self.eps)
-        return self._clip(x + move)
+            move = _project_l1(move, low, high, eps)
+        return self.clip(x + move)
+
+    def reach(self, x: Float[Tensor, "b *input"]) -> Float[Tensor, "b"]:
+        """Return the distance of the farthest point within the bounds; infinite without bounds."""
+        low, high = self._room(x)
+        return norm(torch.maximum(-low, high), self.p)
 
     def steepest(
         self, gradient: Float[Tensor, "b *input"], points: Float[Tensor, "b *input"]
@@ -125,12 +140,12 @@ class Threat:
         the radius is spent.
         """
         if self.norm == "Linf" or self.bounds is None:
-            return self._clip(x + self.eps * self.steepest(direction, x))
+            return self.clip(x + self.eps * self.steepest(direction, x))
         low, high = self._room(x)
         room = torch.where(direction > 0, high, torch.where(direction < 0, -low, 0)).flatten(1)
         slope = direction.flatten(1).abs()
         size = (_farthest_l2 if self.norm == "L2" else _farthest_l1)(slope, room, self.eps)
-        return self._clip(x + direction.sign() * size.view_as(x))
+        return self.clip(x + direction.sign() * size.view_as(x))
 
     def sample(
         self, x: Float[Tensor, "b *input"], *, generator: torch.Generator | None = None
@@ -148,9 +163,10 @@ class Threat:
             exponential = -rand((len(flat), flat.shape[1] + 1), flat, generator).clamp_min(1e-12).log()
             move = self.eps * (exponential / exponential.sum(1, keepdim=True))[:, :-1]
             move = move * torch.where(uniform < 0.5, -1, 1)
-        return self._clip(x.detach() + move.view_as(x).to(x.dtype))
+        return self.clip(x.detach() + move.view_as(x).to(x.dtype))
 
-    def _clip(self, points: Tensor) -> Tensor:
+    def clip(self, points: Tensor) -> Tensor:
+        """Return the points inside the bounds that are nearest, entry by entry."""
         return points if self.bounds is None else points.clamp(*self.bounds)
 
     def _room(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,7 +196,7 @@ def _farthest_l1(slope: Tensor, room: Tensor, eps: float) -> Tensor:
     return torch.zeros_like(room).scatter(1, order, torch.minimum(wanted, (eps - before).clamp_min(0)))
 
 
-def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float | Tensor) -> Tensor:
     # ||clip(t u)||^2 = t^2 sum_free u^2 + sum_clipped room^2, so t follows from the set of clipped entries. Starting
     # with none clipped, t grows to the solution from below: every iterate is feasible.
     outside = norm(move.clamp(low, high)) > eps
@@ -202,19 +218,24 @@ def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
     return (per_example(t, move) * move).clamp(low, high)
 
 
-def _project_l1(single: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
-    move = single.double()  # a threshold close to a large entry would cancel in float32
-
-    def shrunk(threshold: Tensor) -> Tensor:
-        soft = move.sign() * (move.abs() - per_example(threshold, move)).clamp_min(0)
-        return soft.clamp(low, high)
-
-    outside = norm(move.clamp(low, high), 1) > eps
+def _project_l1(single: Tensor, low: Tensor, high: Tensor, eps: float | Tensor) -> Tensor:
+    outside = norm(single.clamp(low, high), 1) > eps
     if not outside.any():
         return single.clamp(low, high)
-    below, above = torch.zeros_like(outside, dtype=move.dtype), move.detach().flatten(1).abs().amax(1)
-    for _ in range(40):  # the norm falls as the threshold rises; `above` stays feasible
-        middle = (below + above) / 2
-        too_long = norm(shrunk(middle), 1) > eps
-        below, above = torch.where(too_long, middle, below), torch.where(too_long, above, middle)
-    return shrunk(torch.where(outside, above, 0)).to(single.dtype)
+    move = single.double()  # a threshold close to a large entry would cancel in float32
+    # As the threshold s grows, entry i falls from s = |u_i| - room_i (its bound lets go) to s = |u_i| (it is 0), so the
+    # norm is piecewise linear in s: the first of all these points where it fits into eps ends the piece to solve on.
+    size = move.abs().flatten(1)
+    room = torch.where(move > 0, high, -low).flatten(1).double()
+    points, order = torch.cat([(size - room).clamp_min(0), size], 1).sort(1)
+    falling = torch.cat([torch.ones_like(size), -torch.ones_like(size)], 1).gather(1, order).cumsum(1)
+    drops = falling[:, :-1] * points.diff(dim=1)
+    lengths = torch.minimum(size, room).sum(1, keepdim=True) - torch.cat(
+        [torch.zeros_like(drops[:, :1]), drops], 1
+    ).cumsum(1)
+    target = torch.as_tensor(eps, dtype=move.dtype, device=move.device).expand(len(move))[:, None]
+    last = (lengths > target).sum(1, keepdim=True).sub(1).clamp_min(0)  # the last point where it is too long
+    excess, slope = lengths.gather(1, last) - target, falling.gather(1, last).clamp_min(1)
+    threshold = torch.where(outside, (points.gather(1, last) + excess / slope).squeeze(1), 0)
+    soft = move.sign() * (move.abs() - per_example(threshold, move)).clamp_min(0)
+    return soft.to(single.dtype).clamp(low, high)

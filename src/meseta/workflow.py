@@ -9,13 +9,14 @@ from typing import Literal
 
 from torch import Tensor
 
-from meseta.attacks import Attack
+from meseta.attacks import FMN, Attack, MinimumNormAttack
 from meseta.certificates import LinearPiece, RadiusBound
 from meseta.checks import usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
-from meseta.evaluation.record import Record, read_record, write_record
+from meseta.evaluation.nearest import distances
+from meseta.evaluation.record import Bounded, Record, read_record, write_record
 from meseta.evaluation.robustness import default_attacks, evaluate
 from meseta.evaluation.statistics import certify, measure
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
@@ -98,24 +99,36 @@ class MeasureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CertifyConfig:
-    """What bounds are taken on a run.
+    """What bounds are taken on a run, from below and from above.
 
     Args:
-        bounds: certificates, estimates and proxies; at least one.
+        bounds: certificates, estimates and proxies.
+        attacks: minimum-norm attacks; the smallest distance that those of one norm find is the bound from above.
         split: "test", "val" or "train".
         n: the first so many examples of the split; None for all.
         batch_size: examples at a time; None as in `MeasureConfig`.
     """
 
     bounds: tuple[RadiusBound, ...] = (LinearPiece(),)
+    attacks: tuple[MinimumNormAttack, ...] = (FMN(threat=Threat("L2")),)
     split: SplitName = "test"
     n: int | None = 500
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
-        if not self.bounds:
-            raise UserError("`bounds` must hold at least one bound, such as [LinearPiece].")
+        if not self.bounds and not self.attacks:
+            raise UserError("`bounds` and `attacks` are both empty. Give at least one bound, such as [LinearPiece].")
+
+    def attacks_by_norm(self) -> list[tuple[MinimumNormAttack, ...]]:
+        """Return the attacks, those of one norm together."""
+        norms = dict.fromkeys(attack.threat.norm for attack in self.attacks)
+        return [tuple(attack for attack in self.attacks if attack.threat.norm == norm) for norm in norms]
+
+    def sections(self) -> list[str]:
+        """Return what the records of all bounds and attacks say that they are, in order."""
+        suites = [", ".join(map(repr, suite)) for suite in self.attacks_by_norm()]
+        return [*map(repr, self.bounds), *suites]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,15 +246,14 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
 
 def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = None) -> Record:
     """Take bounds on a run, write the results into its record and return that; other bounds in it are kept."""
+
+    def taken(what: Callable[..., Bounded], **chosen: object) -> Bounded:
+        examples = run.batches(config.split, config.n, config.batch_size)
+        return what(run.model, examples, split=config.split, progress=progress, **chosen)
+
     sections = [
-        certify(
-            run.model,
-            run.batches(config.split, config.n, config.batch_size),
-            bound=chosen,
-            split=config.split,
-            progress=progress,
-        )
-        for chosen in config.bounds
+        *(taken(certify, bound=bound) for bound in config.bounds),
+        *(taken(distances, attacks=suite) for suite in config.attacks_by_norm()),
     ]
     replaced = {(section.bound, section.split) for section in sections}
     kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) not in replaced]
@@ -317,7 +329,7 @@ def _certified(run: Run, config: CertifyConfig) -> bool:
     """Return whether the record holds all these bounds, on just these examples."""
     n = len(run.examples(config.split, config.n))
     done = {(b.bound, b.split, b.n) for b in run.record.bounds}
-    return all((repr(chosen), config.split, n) in done for chosen in config.bounds)
+    return all((section, config.split, n) in done for section in config.sections())
 
 
 def _update(folder: Path, **sections: object) -> Record:

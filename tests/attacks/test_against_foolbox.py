@@ -1,4 +1,4 @@
-"""The same attack in another library: robust accuracy within one example in 500."""
+"""The same attack in another library: robust accuracy within one example in 500, median distance within 2 %."""
 
 from copy import deepcopy
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from meseta import Threat
-from meseta.attacks import FGSM, PGD
+from meseta.attacks import FGSM, FMN, PGD, DeepFool
 from meseta.attacks.base import misclassified
 
 
@@ -49,6 +49,49 @@ def test_fgsm_equals_foolbox(trained_cnn):
     )
     ours = FGSM(threat=Threat(eps=0.1))(model, x, y)
     assert abs(robust(model, ours, y) - robust(model, adversarial, y)) <= 1
+
+
+def distances(trained_cnn, theirs, ours):
+    """Return the distances of 60 images under foolbox's minimum-norm attack and ours, infinite where none was found."""
+    model, x, y = trained_cnn
+    model, x, y = deepcopy(model).requires_grad_(False), x[:60], y[:60]
+    _, adversarial, _ = theirs(foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"), x, y, epsilons=None)
+    found = []
+    for points in (adversarial, ours.closest(model, x, y)):
+        with torch.no_grad():
+            broken = misclassified(model(points), y) & points.flatten(1).isfinite().all(1)
+        found.append(torch.where(broken, ours.threat.distance(points, x), torch.inf))
+    return found
+
+
+def test_fmn_equals_foolbox(trained_cnn):
+    theirs, ours = distances(
+        trained_cnn, foolbox.attacks.LInfFMNAttack(steps=40), FMN(threat=Threat("Linf"), steps=40, start=None)
+    )
+    assert ours.isfinite().all()
+    assert ours.median().item() == pytest.approx(theirs.median().item(), rel=0.02)
+    assert (ours > 1.02 * theirs).sum() <= 1
+
+
+@pytest.mark.parametrize("norm", ["L2", "L1"])
+def test_fmn_finds_more_and_nearer_ones_than_foolbox(trained_cnn, norm):
+    """foolbox 3.3.4 never projects in L2 (it scales by norms / norms), and its L1 path may end before the boundary."""
+    theirs, ours = distances(
+        trained_cnn,
+        getattr(foolbox.attacks, f"{norm}FMNAttack")(steps=40),
+        FMN(threat=Threat(norm), steps=40, start=None),
+    )
+    assert ours.isfinite().all()
+    assert ours.median() <= 1.02 * theirs.median()
+
+
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_deepfool_is_as_near_as_foolbox(trained_cnn, norm):
+    theirs, ours = distances(
+        trained_cnn, getattr(foolbox.attacks, f"{norm}DeepFoolAttack")(), DeepFool(threat=Threat(norm))
+    )
+    assert ours.isfinite().all()
+    assert ours.median().item() == pytest.approx(theirs.median().item(), rel=0.02)
 
 
 def test_the_attack_reads_gradients_of_the_input_alone(trained_cnn):

@@ -7,6 +7,9 @@ from typing import Any
 
 from meseta.evaluation.record import (
     AttackResult,
+    Bounded,
+    Curve,
+    Distribution,
     Evaluation,
     Measured,
     Provenance,
@@ -68,6 +71,49 @@ def make_measured(name: str, values: list[float | None], **changes: Any) -> Meas
         "values": values,
     }
     return Measured(**(defaults | changes))
+
+
+def make_distribution(values: list[float | None]) -> Distribution:
+    finite = sorted(v for v in values if v is not None)
+    return Distribution(
+        mean=fmean(finite) if finite else None,
+        median=median(finite) if finite else None,
+        quantile_05=finite[len(finite) // 20] if finite else None,
+        quantile_95=finite[-1 - len(finite) // 20] if finite else None,
+        nonfinite=len(values) - len(finite),
+        values=values,
+    )
+
+
+def make_curve(centre: list[float], spread: float = 2.0) -> Curve:
+    """A curve whose band is a factor wide on either side."""
+    low, high = [c / spread for c in centre], [c * spread for c in centre]
+    return Curve(mean=centre, median=centre, quantile_05=low, quantile_95=high, nonfinite=0)
+
+
+def make_bounded(kind: Any, values: list[float | None], name: str = "", norm: Any = "L2", **changes: Any) -> Bounded:
+    name = name or {"sound": "Certificate", "estimate": "Taylor", "proxy": "LinearPiece", "attack": "FMN-100"}[kind]
+    defaults = {
+        "provenance": PROVENANCE,
+        "name": name,
+        "bound": f"{name}(norm={norm!r})",
+        "kind": kind,
+        "norm": norm,
+        "split": "test",
+        "n": len(values),
+        "correct": sum(v != 0 for v in values),
+    }
+    return Bounded(**(defaults | make_distribution(values).model_dump() | changes))
+
+
+def make_bounds(n: int = 300, seed: int = 0, norm: Any = "L2", scale: float = 1.0) -> list[Bounded]:
+    """All four kinds around a truth: certified <= estimate <= smallest attack, the proxy on either side; 5 % wrong."""
+    source = random.Random(seed)
+    truth = [scale * math.exp(0.6 * source.gauss(0, 1)) if source.random() > 0.05 else 0.0 for _ in range(n)]
+    kinds = {"sound": (0.02, 0.3), "estimate": (0.4, 0.9), "proxy": (0.5, 1.4), "attack": (1.0, 1.05)}
+    return [
+        make_bounded(kind, [t * source.uniform(*around) for t in truth], norm=norm) for kind, around in kinds.items()
+    ]
 
 
 def lognormal(scale: float, count: int = 500, seed: int = 0) -> list[float | None]:

@@ -4,6 +4,11 @@ from pathlib import Path
 
 import pytest
 from report_factory import (
+    lognormal,
+    make_bounded,
+    make_bounds,
+    make_curve,
+    make_distribution,
     make_evaluation,
     make_measured,
     make_record,
@@ -14,7 +19,17 @@ from report_factory import (
 from meseta.report import write_figures
 from meseta.report.comparison import wilson
 from meseta.report.drawing import save_matplotlib, style, to_plotly
-from meseta.report.figures import bin_edges, bin_shares, measure_histograms, robustness_curves
+from meseta.report.figures import (
+    HistogramFigure,
+    LineFigure,
+    all_figures,
+    bin_edges,
+    bin_shares,
+    certified_curves,
+    measure_histograms,
+    robustness_curves,
+    sandwich_figures,
+)
 
 NAME = "SpectralCurvature(CrossEntropy)"
 
@@ -120,3 +135,85 @@ def test_a_failed_figure_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="disk full"):
         write_figures(make_records(1), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_certified_curves_are_the_record_with_the_best_sound_bound_of_each_example() -> None:
+    low, high = [0.0, 0.1, 0.4, None], [0.0, 0.2, 0.1, 0.3]
+    bounds = [make_bounded("sound", low, "A"), make_bounded("sound", high, "B"), make_bounded("proxy", [9.0] * 4)]
+    (figure,) = certified_curves(
+        [make_record("a", bounds=bounds), make_record("b"), make_record("c", bounds=bounds[:1])]
+    )
+    assert figure.key == "certified-accuracy-L2"
+    assert [one.style for one in figure.series] == [0, 2]
+    both = figure.series[0]
+    assert both.y[0] == 75
+    assert both.y[-1] == 0
+    assert all(a >= b for a, b in pairwise(both.y))
+    for radius, share in zip(both.x, both.y, strict=True):
+        assert share == 25 * sum(value > radius for value in (0.0, 0.2, 0.4, 0.3))
+
+
+def test_no_certified_curve_without_a_sound_bound() -> None:
+    bounds = [make_bounded("estimate", [1.0]), make_bounded("attack", [2.0])]
+    assert certified_curves([make_record(bounds=bounds)]) == []
+
+
+def test_the_sandwich_sorts_by_the_attack_and_names_the_kinds() -> None:
+    bounds = [
+        make_bounded("attack", [3.0, 0.0, 1.0, None]),
+        make_bounded("sound", [0.3, 0.0, 0.1, 0.5]),
+        make_bounded("proxy", [2.0, 0.0, 2.0, 2.0]),
+    ]
+    (figure,) = sandwich_figures([make_record(bounds=bounds)])
+    assert [cloud.kind for cloud in figure.clouds] == ["sound", "proxy", "attack"]
+    assert [cloud.name.split(":")[0] for cloud in figure.clouds] == ["certified (sound)", "proxy", "smallest attack"]
+    assert figure.clouds[2].y == (1.0, 3.0)
+    assert figure.clouds[0].y == (0.1, 0.3, 0.5)
+    assert figure.clouds[0].x == pytest.approx((100 / 6, 50, 500 / 6))
+    assert not figure.log_y
+    assert "1 of them misclassified" in figure.notes[0]
+    assert "1 without one found" in figure.notes[1]
+
+
+def test_distances_over_magnitudes_use_a_log_axis_and_zeros_stay_counted() -> None:
+    bounds = [make_bounded("sound", [0.0, 0.001, 0.1]), make_bounded("attack", [1.0, 2.0, 3.0])]
+    (figure,) = sandwich_figures([make_record(bounds=bounds)])
+    assert figure.log_y
+    assert any("1 zero, not on the axis" in note for note in figure.notes)
+    assert to_plotly(figure)["layout"]["yaxis"]["type"] == "log"
+
+
+def test_other_examples_and_norms_are_other_sandwiches() -> None:
+    bounds = [*make_bounds(20), *make_bounds(30, norm="Linf"), make_bounded("sound", [0.1] * 5, split="train")]
+    figures = sandwich_figures([make_record("a", bounds=bounds), make_record("a", bounds=bounds[:4])])
+    assert len({figure.key for figure in figures}) == len({figure.title for figure in figures}) == len(figures) == 4
+
+
+def test_parts_have_histograms_and_curves_bands() -> None:
+    parts = {"along_v": make_distribution(lognormal(2.0)), "empty": make_distribution([None, None])}
+    curves = {"along_v": make_curve([4.0, 2.0, 1e-3]), "spectrum": make_curve([2.0, 1.0])}
+    values = lognormal(1.0)
+    records = [
+        make_record(str(i), measures=[make_measured(NAME, values, parts=parts, curves=curves)]) for i in range(2)
+    ]
+    figures = [figure for figure in all_figures(records) if not figure.key.startswith("robust")]
+    assert len({figure.key for figure in figures}) == 4
+    assert [type(figure) for figure in figures] == [HistogramFigure, HistogramFigure, LineFigure, LineFigure]
+    assert figures[1].title == f"{NAME}: along v"
+    curve = figures[2]
+    assert isinstance(curve, LineFigure)
+    assert (curve.series[0].x, curve.series[0].y) == ((1, 2, 3), (4.0, 2.0, 1e-3))
+    assert curve.series[0].low == (2.0, 1.0, 5e-4)
+    assert curve.log_y
+    drawing = to_plotly(curve)
+    assert [trace["fill"] for trace in drawing["data"] if "fill" in trace] == ["toself"] * 2
+    assert measure_histograms(records)[0].key == figures[0].key
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_bounds_parts_and_curves_are_drawn_for_print(count: int, tmp_path: Path) -> None:
+    measured = make_measured(NAME, lognormal(1.0, 50), curves={"c": make_curve([1.0, 2.0]), "one": make_curve([3.0])})
+    records = [make_record(str(i), bounds=make_bounds(40, i), measures=[measured]) for i in range(count)]
+    names = {file.stem for file in write_figures(records, tmp_path)}
+    assert {"certified-accuracy-L2", "distances-L2-0"} < names
+    assert len(names) == 2 + 1 + count + 3

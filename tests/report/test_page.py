@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 from report_factory import (
+    make_bounded,
+    make_bounds,
+    make_curve,
+    make_distribution,
     make_evaluation,
     make_measured,
     make_record,
@@ -76,13 +80,19 @@ def spoiled_record() -> Record:
     def walk(value: Any, key: str = "") -> Any:
         if key in ("config", "versions"):
             return spoil(value)
-        if isinstance(value, dict):
+        if isinstance(value, dict) and key not in ("parts", "curves"):
             return {k: walk(v, k) for k, v in value.items()}
         if isinstance(value, list):
             return [walk(one, key) for one in value]
-        return value + EVIL if isinstance(value, str) and key != "norm" else value
+        if key in ("parts", "curves"):
+            return {k + EVIL: one for k, one in value.items()}
+        return value + EVIL if isinstance(value, str) and key not in ("norm", "kind") else value
 
-    return Record.model_validate(walk(make_record().model_dump()))
+    measured = make_measured(
+        "M(X)", [1.0, 2.0], parts={"p": make_distribution([1.0, 2.0])}, curves={"c": make_curve([1.0, 2.0])}
+    )
+    record = make_record(bounds=make_bounds(20), measures=[measured])
+    return Record.model_validate(walk(record.model_dump()))
 
 
 def test_numbers_agree_with_the_record() -> None:
@@ -174,8 +184,9 @@ def test_twenty_runs_stay_small(tmp_path: Path) -> None:
         [make_record(measures=[make_measured("Zero(X)", [0.0] * 9), make_measured("Null(X)", [None] * 9)])],
         [make_record(evaluation=make_evaluation(robust=[])), make_record("b", evaluation=None)],
         [make_record(evaluation=make_evaluation(n=0))],
+        [make_record(bounds=[make_bounded("sound", [0.0, None]), make_bounded("attack", [0.0, None], norm="Linf")])],
     ],
-    ids=["bare", "duplicates", "long", "degenerate", "partial", "n=0"],
+    ids=["bare", "duplicates", "long", "degenerate", "partial", "n=0", "no distance"],
 )
 def test_edge_cases_render(records: list[Record]) -> None:
     page = Page(render(records))
@@ -191,6 +202,32 @@ def test_runs_on_other_examples_or_against_other_attacks_are_announced() -> None
     assert any("same examples" in notice for notice in notices(runs_of([make_record(), fewer])))
     assert any("different attacks" in notice for notice in notices(runs_of([make_record(), weak])))
     assert notices(runs_of(make_records(2))) == []
+
+
+def test_certificates_have_their_section_and_say_what_the_kinds_are() -> None:
+    html = render([make_record("a", bounds=make_bounds(30)), make_record("b")])
+    page = Page(html)
+    assert 'id="certificates"' in html
+    assert "A certified radius is sound" in page.text
+    for name in (
+        "certified (sound): Certificate",
+        "estimate: Taylor",
+        "proxy: LinearPiece",
+        "smallest attack: FMN-100",
+    ):
+        assert name in page.text
+    assert {"figure-certified-accuracy-L2", "figure-distances-L2-a"} < {attrs.get("id") for _, attrs in page.tags}
+    assert 'id="certificates"' not in render([make_record("b")])
+
+
+def test_a_certificate_beyond_an_attack_is_announced() -> None:
+    sound = make_bounded("sound", [0.1, 0.9, 0.4])
+    attack = make_bounded("attack", [0.5, 0.5, 0.4], ignored=2)
+    found = notices(runs_of([make_record(bounds=[sound, attack])]))
+    assert any("on 1 of 3 examples an attack is nearer" in notice for notice in found)
+    assert any("did not accept 2 results of FMN-100" in notice for notice in found)
+    other = make_record("b", bounds=[make_bounded("sound", [0.1] * 9)])
+    assert any("not taken on the same examples" in n for n in notices(runs_of([make_record(bounds=[sound]), other])))
 
 
 def test_settings_that_differ_come_first() -> None:

@@ -2,6 +2,8 @@ from io import StringIO
 
 import pytest
 from report_factory import (
+    make_bounded,
+    make_bounds,
     make_evaluation,
     make_measured,
     make_record,
@@ -127,3 +129,39 @@ def test_duplicate_names_are_told_apart() -> None:
 def test_no_records() -> None:
     with pytest.raises(UserError, match="records"):
         comparison_table([])
+
+
+def test_distances_by_kind_certified_accuracy_and_tightness() -> None:
+    bounds = [
+        make_bounded("sound", [0.0, 0.1, 0.2, 0.3], "A"),
+        make_bounded("sound", [0.0, 0.2, 0.1, None], "B"),
+        make_bounded("estimate", [0.0, 0.5, 0.5, 0.5]),
+        make_bounded("attack", [0.0, 0.8, 0.4, None]),
+    ]
+    table = comparison_table([make_record("a", bounds=bounds), make_record("b")])
+    titles = [one.title for one in table.columns if one.title.startswith(("L2", "Certified"))]
+    assert titles == [
+        "Certified accuracy, L2 0.2 (%)",
+        "Certified accuracy, L2 0.3 (%)",
+        "L2 certified radius (sound), median",
+        "L2 Taylor (estimate), median",
+        "L2 smallest attack, median",
+        "L2 certified radius / smallest attack, median",
+    ]
+    row = dict(zip([one.title for one in table.columns], table.rows[0], strict=True))
+    assert [row[title].value for title in titles] == pytest.approx([0.25, 0.0, 0.2, 0.5, 0.6, (0.25 + 0.5) / 2])
+    assert {column(table, title)[1].text for title in titles} == {"–"}
+
+
+def test_a_median_without_an_adversarial_example_is_none_found() -> None:
+    table = comparison_table([make_record(bounds=[make_bounded("attack", [0.0, None, None])])])
+    (cell,) = column(table, "L2 smallest attack, median")
+    assert (cell.value, cell.text) == (None, "none")
+
+
+def test_the_run_with_the_larger_certificate_is_best_and_only_where_it_is_sound() -> None:
+    small, large = (make_bounds(50, scale=scale) for scale in (1.0, 2.0))
+    table = comparison_table([make_record("a", bounds=small), make_record("b", bounds=large)])
+    assert [cell.best for cell in column(table, "L2 certified radius (sound), median")] == [False, True]
+    assert [cell.best for cell in column(table, "L2 Taylor (estimate), median")] == [False, False]
+    assert [cell.best for cell in column(table, "L2 LinearPiece (proxy), median")] == [False, False]

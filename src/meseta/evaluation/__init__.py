@@ -9,15 +9,17 @@ from meseta.lazy import lazy
 
 if TYPE_CHECKING:
     from meseta.evaluation.judge import Judgement, judge_attack
+    from meseta.evaluation.nearest import distances
     from meseta.evaluation.robustness import evaluate
     from meseta.evaluation.statistics import certify, measure
 
-__all__ = ["Judgement", "certify", "evaluate", "judge_attack", "measure"]
+__all__ = ["Judgement", "certify", "distances", "evaluate", "judge_attack", "measure"]
 
 __getattr__ = lazy(
     __name__,
     {
         "certify": "meseta.evaluation.statistics",
+        "distances": "meseta.evaluation.nearest",
         "Judgement": "meseta.evaluation.judge",
         "evaluate": "meseta.evaluation.robustness",
         "judge_attack": "meseta.evaluation.judge",

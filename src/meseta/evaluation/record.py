@@ -152,6 +152,8 @@ class Bounded(Distribution):
     n: int
     correct: int
     """Examples classified correctly; all others have distance 0."""
+    ignored: int = 0
+    """Results of attacks that the judge did not accept: outside the bounds, not finite, or classified correctly."""
     parts: dict[str, Distribution] = {}
     """What the bound is made of, one number per example."""
 

@@ -11,7 +11,7 @@ from meseta.autodiff.scalar_fields import Model
 from meseta.certificates.base import RadiusBound
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
-from meseta.evaluation.record import Bounded, Curve, Distribution, Measured
+from meseta.evaluation.record import Bounded, Curve, Distribution, Measured, Provenance
 from meseta.geometry.base import Measure
 
 Progress = Callable[[int], None]
@@ -44,7 +44,7 @@ def measure(
     Raises:
         UserError: what the measure refuses, or no data.
     """
-    columns = _Columns()
+    columns = Columns()
     for inputs, labels in batched(model, x, y, batch_size):
         columns.start(inputs)
         found = measure(model, inputs, labels)
@@ -77,7 +77,7 @@ def certify(
     progress: Progress | None = None,
 ) -> Bounded:
     """Take one bound on every example and summarise it; arguments and errors as of `measure`."""
-    columns = _Columns()
+    columns = Columns()
     for inputs, labels in batched(model, x, y, batch_size):
         columns.start(inputs)
         found = bound(model, inputs, labels)
@@ -98,22 +98,22 @@ def certify(
     )
 
 
-class _Columns:
+class Columns:
     """Numbers per example, gathered over the batches in float64 on the CPU."""
 
     def __init__(self) -> None:
         self._main: dict[str, list[Tensor]] = {}
         self._parts: dict[str, list[Tensor]] = {}
-        self._stop: Callable[[], Any] | None = None
+        self._stop: Callable[[], Provenance] | None = None
 
     def start(self, x: Tensor) -> None:
         """Start the clock at the first batch."""
         self._stop = self._stop or provenance.start(None, x.device)
 
-    def stop(self) -> Any:
+    def stop(self, seed: int | None = None) -> Provenance:
         """Return the provenance."""
         assert self._stop is not None  # `batched` raises where there is no batch
-        return self._stop()
+        return self._stop().model_copy(update={"seed": seed})
 
     def add(self, main: Mapping[str, Tensor | None], parts: Mapping[str, Tensor]) -> None:
         """Add one batch."""

@@ -5,7 +5,7 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from meseta.evaluation.record import Record
+from meseta.evaluation.record import Curve, Record
 from meseta.report.comparison import (
     NORMS,
     MeasureGroup,
@@ -14,14 +14,19 @@ from meseta.report.comparison import (
     measure_groups,
     pixel_steps,
     runs_of,
+    slug,
     threats_of,
+    unique,
     wilson,
     worst_cases,
 )
+from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
 
 BINS = 40
 LOG_SPAN = 100.0
 """Positive values that span this factor are shown on a logarithmic axis."""
+RADII = 120
+"""Points of a curve of certified accuracy."""
 LOG_NEGATIVE = 0.05
 """A measure with a larger share of negative values is signed, and stays on a linear axis."""
 
@@ -40,7 +45,10 @@ class Series:
 
 @dataclass(frozen=True)
 class LineFigure:
-    """Lines over a common axis; `ticks` maps positions to their text, empty for the renderer's own."""
+    """Lines over a common axis; `ticks` maps positions to their text, empty for the renderer's own.
+
+    Few points have markers and whiskers, many have a band; `percent` fixes the axis from 0 to 100.
+    """
 
     key: str
     title: str
@@ -48,6 +56,34 @@ class LineFigure:
     y_label: str
     series: tuple[Series, ...]
     ticks: Mapping[float, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    band: bool = False
+    percent: bool = True
+    log_y: bool = False
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One distance per example: a line for attacks, points for bounds, thin ones for proxies."""
+
+    name: str
+    kind: str
+    order: int
+    """Among those of its kind."""
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CloudFigure:
+    """Several distances of the same examples, which are sorted along x; `notes` count those not on the axis."""
+
+    key: str
+    title: str
+    clouds: tuple[Cloud, ...]
+    log_y: bool
+    y_label: str
+    x_label: str = "examples, nearest first (%)"
     notes: tuple[str, ...] = ()
 
 
@@ -74,12 +110,18 @@ class HistogramFigure:
     notes: tuple[str, ...] = ()
 
 
-Figure = LineFigure | HistogramFigure
+Figure = LineFigure | CloudFigure | HistogramFigure
 
 
 def all_figures(records: Sequence[Record]) -> list[Figure]:
     """Return every figure of a report, in its order."""
-    return [*robustness_curves(records), *measure_histograms(records)]
+    groups = measure_groups(runs_of(records))
+    return [
+        *robustness_curves(records),
+        *certified_curves(records),
+        *sandwich_figures(records),
+        *(figure for group in groups for figure in measure_figures(group)),
+    ]
 
 
 def robustness_curves(records: Sequence[Record]) -> list[LineFigure]:
@@ -123,6 +165,76 @@ def _percents(shares: Sequence[float]) -> tuple[float, ...]:
     return tuple(100 * share for share in shares)
 
 
+def certified_curves(records: Sequence[Record]) -> list[LineFigure]:
+    """Return one figure per norm with a sound bound: certified accuracy in % against the radius, a line per run."""
+    figures = (_certified_figure(norm, by_run) for norm, by_run in largest(runs_of(records)).items())
+    return [figure for figure in figures if figure.series]
+
+
+def _certified_figure(norm: str, by_run: Mapping[int, Sandwich]) -> LineFigure:
+    certified = {style: one.certified for style, one in sorted(by_run.items()) if one.certified is not None}
+    # A long tail of a few examples would leave no room for all others.
+    end = max((sorted(values)[len(values) * 99 // 100] for values in certified.values()), default=0.0)
+    radii = tuple(end * i / RADII for i in range(RADII + 1)) if end > 0 else (0.0,)
+    series = []
+    for style, values in certified.items():
+        share = [sum(value > radius for value in values) / len(values) for radius in radii]
+        low, high = zip(*(wilson(one, len(values)) for one in share), strict=True)
+        series.append(Series(by_run[style].run.short, style, radii, _percents(share), _percents(low), _percents(high)))
+    return LineFigure(
+        key=f"certified-accuracy-{norm}",
+        title=f"Certified accuracy, {NORMS[norm]}",
+        x_label=f"radius, {NORMS[norm]}",
+        y_label="certified accuracy (%)",
+        series=tuple(series),
+        notes=("Sound bounds only, the best for each example. Bands: 95 % Wilson interval. Ends where 1 % is left.",),
+        band=True,
+    )
+
+
+def sandwich_figures(records: Sequence[Record]) -> list[CloudFigure]:
+    """Return the bounds and the smallest attack on each example, one figure for each run and norm.
+
+    Examples are sorted by the smallest attack, and without one by the first bound. Misclassified ones, whose distance
+    is 0, are left out and counted.
+    """
+    found = sandwiches(runs_of(records))
+    titles = [f"{NORMS[one.norm]} distances, {one.run.short}" for one in found]
+    titles = [
+        title if titles.count(title) == 1 else f"{title}, {one.split}, n = {one.n}"
+        for title, one in zip(titles, found, strict=True)
+    ]
+    keys = unique([f"distances-{one.norm}-{slug(one.run.label)}" for one in found])
+    figures = (_sandwich(key, title, one) for key, title, one in zip(keys, titles, found, strict=True))
+    return [figure for figure in figures if any(cloud.x for cloud in figure.clouds)]
+
+
+def _sandwich(key: str, title: str, one: Sandwich) -> CloudFigure:
+    columns = [distances(member) for member in one.members]
+    right = [i for i in range(one.n) if any(column[i] > 0 for column in columns)]
+    key_column = one.attacked or columns[0]
+    rank = {i: 100 * (k + 0.5) / len(right) for k, i in enumerate(sorted(right, key=lambda i: key_column[i]))}
+    shown = [value for column in columns for i in right if 0 < (value := column[i]) < math.inf]
+    log_y = _spans_magnitudes(shown)
+    clouds, off = [], []
+    for member, column in zip(one.members, columns, strict=True):
+        at = [i for i in rank if column[i] < math.inf and (column[i] > 0 or not log_y)]
+        name = f"{KINDS[member.kind]}: {member.name}"
+        order = one.of(member.kind).index(member)
+        clouds.append(Cloud(name, member.kind, order, tuple(rank[i] for i in at), tuple(column[i] for i in at)))
+        missing = "without one found" if member.kind == "attack" else "zero"
+        off += [f"{name}: {len(rank) - len(at)} {missing}, not on the axis."] if len(at) < len(rank) else []
+    wrong = one.n - len(right)
+    return CloudFigure(
+        key=key,
+        title=title,
+        clouds=tuple(clouds),
+        log_y=log_y,
+        y_label=f"distance, {NORMS[one.norm]}",
+        notes=(f"{one.n} examples, {wrong} of them misclassified or without any distance and left out.", *off),
+    )
+
+
 def measure_histograms(records: Sequence[Record]) -> list[HistogramFigure]:
     """Return one figure per measure with all runs overlaid; measures without any finite value have none.
 
@@ -130,22 +242,82 @@ def measure_histograms(records: Sequence[Record]) -> list[HistogramFigure]:
     that are not finite, and zero or negative ones on a logarithmic axis, are counted in the notes and in the
     denominator of every share: a run with zeros never looks as if it had none.
     """
-    figures = (_histogram(group) for group in measure_groups(runs_of(records)))
+    return [figure for group in measure_groups(runs_of(records)) for figure in _histograms(group)[:1]]
+
+
+def measure_figures(group: MeasureGroup) -> list[HistogramFigure | LineFigure]:
+    """Return the histograms of a measure and of its parts, and its curves: those that have anything to show."""
+    return [*_histograms(group), *_curves(group)]
+
+
+def _histograms(group: MeasureGroup) -> list[HistogramFigure]:
+    figures = [_histogram(group.key, group.title, [(run, one.values) for run, one in group.members])]
+    parts = list(dict.fromkeys(name for _, one in group.members for name in one.parts))
+    for name, key in zip(parts, part_keys(group, parts), strict=True):
+        members = [(run, one.parts[name].values) for run, one in group.members if name in one.parts]
+        figures.append(_histogram(key, f"{group.title}: {_words(name)}", members))
     return [figure for figure in figures if any(sample.values for sample in figure.samples)]
 
 
-def _histogram(group: MeasureGroup) -> HistogramFigure:
-    finite = [[v for v in one.values if v is not None and math.isfinite(v)] for _, one in group.members]
+def _curves(group: MeasureGroup) -> list[LineFigure]:
+    names = list(dict.fromkeys(name for _, one in group.members for name in one.curves))
+    keys = part_keys(group, [f"{name} curve" for name in names])
+    figures = []
+    for name, key in zip(names, keys, strict=True):
+        series = [_band(run, one.curves[name]) for run, one in group.members if name in one.curves]
+        drawn = tuple(one for one in series if one.x)
+        values = [v for one in drawn for v in (*one.low, *one.high)]
+        figures.append(
+            LineFigure(
+                key=key,
+                title=f"{group.title}: {_words(name)}",
+                x_label="index",
+                y_label=_words(name),
+                series=drawn,
+                ticks=_whole_ticks(int(max((one.x[-1] for one in drawn), default=0))),
+                notes=("Lines: median over the examples. Bands: 5 % to 95 % of them.",),
+                band=True,
+                percent=False,
+                log_y=bool(values) and min(values) > 0 and _spans_magnitudes(values),
+            )
+        )
+    return [figure for figure in figures if figure.series]
+
+
+def _whole_ticks(end: int) -> dict[float, str]:
+    """Return about ten whole positions from 1 to the end."""
+    return {float(i): str(i) for i in range(1, end + 1, max(1, -(-end // 10)))}
+
+
+def _band(run: Run, curve: Curve) -> Series:
+    rows = zip(curve.median, curve.quantile_05, curve.quantile_95, strict=True)
+    points = [(float(i), *row) for i, row in enumerate(rows, 1) if None not in row]
+    columns = tuple(tuple(float(v) for v in column if v is not None) for column in zip(*points, strict=True))
+    x, y, low, high = columns or ((), (), (), ())
+    return Series(run.short, run.style, x, y, low, high)
+
+
+def part_keys(group: MeasureGroup, names: Sequence[str]) -> list[str]:
+    """Return keys for what belongs to a measure; two hyphens, which no measure's own key has."""
+    return unique([f"{group.key}--{slug(name)}" for name in names])
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _histogram(key: str, title: str, members: Sequence[tuple[Run, Sequence[float | None]]]) -> HistogramFigure:
+    finite = [[v for v in values if v is not None and math.isfinite(v)] for _, values in members]
     log_x = _spans_magnitudes([v for values in finite for v in values])
     samples = tuple(
-        Sample(run.short, run.style, tuple(v for v in values if v > 0 or not log_x), len(one.values))
-        for (run, one), values in zip(group.members, finite, strict=True)
+        Sample(run.short, run.style, tuple(v for v in values if v > 0 or not log_x), len(everything))
+        for (run, everything), values in zip(members, finite, strict=True)
     )
     notes = [_off_axis(sample, values) for sample, values in zip(samples, finite, strict=True)]
     return HistogramFigure(
-        key=group.key,
-        title=group.title,
-        x_label=group.title,
+        key=key,
+        title=title,
+        x_label=title,
         samples=samples,
         log_x=log_x,
         notes=tuple(filter(None, notes)),

@@ -25,8 +25,16 @@ from meseta.report.comparison import (
     threats_of,
     unique,
 )
-from meseta.report.drawing import style, to_plotly
-from meseta.report.figures import Figure, all_figures, robustness_curves
+from meseta.report.drawing import cloud_style, style, to_plotly
+from meseta.report.figures import (
+    Figure,
+    all_figures,
+    certified_curves,
+    measure_figures,
+    robustness_curves,
+    sandwich_figures,
+)
+from meseta.report.sandwich import KINDS, KINDS_EXPLAINED, largest, sandwiches
 from meseta.report.table import Cell, Column, accuracy_cell, comparison_table, worst_case_cell
 from meseta.version import __version__
 
@@ -53,6 +61,7 @@ def render(records: Sequence[Record]) -> str:
     page: str = _template().render(
         runs=runs,
         style=style,
+        cloud_style=cloud_style,
         version=__version__,
         css=_text("page.css"),
         js=_text("page.js"),
@@ -60,6 +69,9 @@ def render(records: Sequence[Record]) -> str:
         notices=notices(runs),
         table=comparison_table(records),
         curves=[figure.key for figure in robustness_curves(records)],
+        sandwiches=sandwiches(runs),
+        certified=[figure.key for figure in certified_curves(records)],
+        clouds=[figure.key for figure in sandwich_figures(records)],
         figures=figures,
         drawings={key: to_plotly(figure) for key, figure in figures.items()},
         measures=[_measure_section(group, figures) for group in measure_groups(runs)],
@@ -83,7 +95,13 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "percent": percent, "breakable": breakable}
-    environment.globals |= {"column_groups": column_groups, "MISSING": MISSING}
+    environment.globals |= {
+        "column_groups": column_groups,
+        "KINDS": KINDS,
+        "KINDS_EXPLAINED": KINDS_EXPLAINED,
+        "MISSING": MISSING,
+        "NORMS": NORMS,
+    }
     return environment.get_template("page.html")
 
 
@@ -130,6 +148,10 @@ def _incomparable(runs: Sequence[Run]) -> Iterable[str]:
         if len(suites) > 1:
             yield f"At {NORMS[norm]} {eps} the runs met different attacks: their worst cases do not compare directly."
 
+    for norm, by_run in largest(runs).items():
+        if len({(one.split, one.n, one.run.record.data) for one in by_run.values()}) > 1:
+            yield f"The {NORMS[norm]} distances were not taken on the same examples; compare them with care."
+
 
 def _doubts(run: Run) -> Iterable[str]:
     evaluation = run.record.evaluation
@@ -143,6 +165,15 @@ def _doubts(run: Run) -> Iterable[str]:
     for one in run.record.measures:
         if one.nonfinite:
             yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."
+    for bound in run.record.bounds:
+        if bound.ignored:
+            yield f"{run.label}: the judge did not accept {bound.ignored} results of {bound.name}."
+    for sandwich in sandwiches([run]):
+        if sandwich.contradictions:
+            yield (
+                f"{run.label}: on {sandwich.contradictions} of {sandwich.n} examples an attack is nearer than the "
+                f"{NORMS[sandwich.norm]} radius that was certified. A bound is not sound: do not use it."
+            )
 
 
 @dataclass(frozen=True)
@@ -192,8 +223,9 @@ def _results(
     return tuple((accuracy_cell(one.accuracy, n), one) if (one := found.get(key)) else None for key in attacks)
 
 
-def _measure_section(group: MeasureGroup, figures: dict[str, Figure]) -> tuple[MeasureGroup, Figure | None]:
-    return group, figures.get(group.key)
+def _measure_section(group: MeasureGroup, figures: dict[str, Figure]) -> tuple[MeasureGroup, Figure | None, list[str]]:
+    """Return a measure, its figure if it has one, and the keys of the figures of its parts and curves."""
+    return group, figures.get(group.key), [one.key for one in measure_figures(group) if one.key != group.key]
 
 
 @dataclass(frozen=True)
@@ -249,4 +281,5 @@ def sources(record: Record) -> list[tuple[str, Provenance]]:
         found.append(("training", record.training.provenance))
     if record.evaluation:
         found.append(("evaluation", record.evaluation.provenance))
+    found += [(one.bound, one.provenance) for one in record.bounds]
     return found + [(one.measure, one.provenance) for one in record.measures]

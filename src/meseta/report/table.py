@@ -13,6 +13,7 @@ from meseta.report.comparison import (
     NORMS,
     MeasureGroup,
     Run,
+    eps_text,
     measure_groups,
     percent,
     runs_of,
@@ -21,6 +22,7 @@ from meseta.report.comparison import (
     wilson,
     worst_cases,
 )
+from meseta.report.sandwich import KINDS, Sandwich, distances, largest, telling_radii
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -64,9 +66,9 @@ _NOTHING = Cell(None, MISSING)
 
 
 def comparison_table(records: Sequence[Record]) -> Table:
-    """Compare the runs: accuracy, worst-case accuracy per threat, each measure's median and the cost of training."""
+    """Compare the runs: accuracy, worst case per threat, distances, each measure's median and the cost of training."""
     runs = runs_of(records)
-    columns = [*_accuracy_columns(runs), *_measure_columns(runs), *_cost_columns(runs)]
+    columns = [*_accuracy_columns(runs), *_radius_columns(runs), *_measure_columns(runs), *_cost_columns(runs)]
     marked = [(column, _mark_best(column, cells)) for column, cells in columns]
     return Table(
         columns=tuple(column for column, _ in marked),
@@ -107,6 +109,53 @@ def accuracy_cell(share: float, n: int) -> Cell:
     low, high = wilson(share, n)
     detail = f"95 % Wilson interval {percent(low)}–{percent(high)} %, n = {n}"
     return Cell(share, percent(share), f"±\u202f{percent((high - low) / 2)}", detail)
+
+
+def _radius_columns(runs: Sequence[Run]) -> list[_Filled]:
+    """Return for each norm certified accuracy at a few radii, the median distance of each bound, and the tightness."""
+    return [column for norm, by_run in largest(runs).items() for column in _norm_columns(norm, by_run, runs)]
+
+
+def _norm_columns(norm: str, by_run: dict[int, Sandwich], runs: Sequence[Run]) -> list[_Filled]:
+    found = [by_run.get(run.style) for run in runs]
+    certified = [one.certified if one else None for one in found]
+    attacked = [one.attacked if one else None for one in found]
+    text, group = NORMS[norm], f"Distance, {NORMS[norm]}, median"
+    columns: list[_Filled] = []
+    for radius in telling_radii(norm, [value for values in certified for value in values or []]):
+        at = eps_text(norm, radius)
+        column = Column(f"Certified accuracy, {text} {at} (%)", "Certified accuracy (%)", f"{text} {at}", "highest")
+        columns.append((column, [_certified_cell(values, radius) for values in certified]))
+    if any(certified):
+        column = Column(f"{text} certified radius (sound), median", group, KINDS["sound"], "highest")
+        columns.append((column, [_distance_cell(values) for values in certified]))
+    for kind in ("estimate", "proxy"):
+        for name in dict.fromkeys(member.name for one in found if one for member in one.of(kind)):
+            members = [next((m for m in one.of(kind) if m.name == name), None) if one else None for one in found]
+            column = Column(f"{text} {name} ({kind}), median", group, f"{name} ({kind})")
+            columns.append((column, [_distance_cell(distances(m) if m else None) for m in members]))
+    if any(attacked):
+        column = Column(f"{text} smallest attack, median", group, KINDS["attack"], "highest")
+        columns.append((column, [_distance_cell(values) for values in attacked]))
+    if any(ratios := [one.tightness if one else None for one in found]):
+        column = Column(f"{text} certified radius / smallest attack, median", group, "certified / attack")
+        columns.append((column, [_number(ratio) for ratio in ratios]))
+    return columns
+
+
+def _certified_cell(values: Sequence[float] | None, radius: float) -> Cell:
+    if not values:
+        return _NOTHING
+    return accuracy_cell(sum(value > radius for value in values) / len(values), len(values))
+
+
+def _distance_cell(values: Sequence[float] | None) -> Cell:
+    """Return the median over all examples, misclassified ones at 0; "none" where most have no adversarial example."""
+    if not values:
+        return _NOTHING
+    middle = median(values)
+    detail = f"n = {len(values)}, {sum(value == 0 for value in values)} of them 0"
+    return Cell(middle, significant(middle), detail=detail) if middle < math.inf else Cell(None, "none", detail=detail)
 
 
 def _measure_columns(runs: Sequence[Run]) -> list[_Filled]:

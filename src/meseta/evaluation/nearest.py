@@ -1,0 +1,100 @@
+"""The smallest distance at which attacks found an adversarial example, per example: what no certificate can exceed."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from meseta.attacks.base import misclassified
+from meseta.attacks.minimum_norm import MinimumNormAttack
+from meseta.autodiff.scalar_fields import Model
+from meseta.checks import whole
+from meseta.errors import UserError
+from meseta.evaluation.batching import Batches, batched
+from meseta.evaluation.judge import predict
+from meseta.evaluation.record import Bounded, Distribution
+from meseta.evaluation.statistics import Columns, summary
+from meseta.threat import Threat
+
+
+def distances(
+    model: Model,
+    x: Tensor | Batches,
+    y: Tensor | None = None,
+    *,
+    attacks: MinimumNormAttack | Sequence[MinimumNormAttack],
+    batch_size: int = 64,
+    seed: int = 0,
+    split: str = "given",
+    progress: Callable[[int], None] | None = None,
+) -> Bounded:
+    """Return the distance to the nearest adversarial example that any of the attacks finds, per example.
+
+    An upper bound of the distance to the decision boundary. Each result is judged: one that is not finite, outside the
+    bounds, or classified correctly in eval mode is ignored, and counted where it is not NaN, which stands for "none
+    found". The distance is 0 where the model errs, and None where no attack found any.
+
+    Args:
+        attacks: one or more, of one norm and the same bounds.
+        seed: of all randomness; each batch and attack has its own stream.
+
+    The other arguments are those of `measure`. The record holds each attack's own distances under `parts`.
+
+    Raises:
+        UserError: no attacks, or attacks of several norms or bounds; bad inputs or labels; no data.
+    """
+    suite = [attacks] if isinstance(attacks, MinimumNormAttack) else list(attacks)
+    threat = _shared_threat(suite)
+    whole("seed", seed, 0)
+    names = [f"{attack.name} ({i})" if _taken(suite, i) else attack.name for i, attack in enumerate(suite, 1)]
+    columns = Columns()
+    ignored = 0
+    for index, (inputs, labels) in enumerate(batched(model, x, y, batch_size, bounds=threat.bounds)):
+        columns.start(inputs)
+        right = ~misclassified(predict(model, inputs, labels), labels)
+        found = {}
+        for k, (name, attack) in enumerate(zip(names, suite, strict=True)):
+            generator = torch.Generator(inputs.device).manual_seed(seed + 1_000_003 * index + k)
+            returned = attack.closest(model, inputs, labels, generator=generator)
+            accepted = _accepted(model, inputs, labels, returned, threat)
+            ignored += int((right & ~accepted & ~returned.flatten(1).isnan().any(1)).sum())
+            distance = torch.where(accepted, threat.distance(returned, inputs).double(), torch.inf)
+            found[name] = torch.where(right, distance, 0)
+        smallest = torch.stack(list(found.values())).amin(0)
+        columns.add({"value": smallest, "correct": right}, found)
+        if progress:
+            progress(len(labels))
+    return Bounded(
+        provenance=columns.stop(seed),
+        name=", ".join(names),
+        bound=", ".join(map(repr, suite)),
+        kind="attack",
+        norm=threat.norm,
+        split=split,
+        n=len(columns.main["value"]),
+        correct=int(columns.main["correct"].sum()),
+        ignored=ignored,
+        parts={name: Distribution(**summary(part)) for name, part in columns.parts.items()},
+        **summary(columns.main["value"]),
+    )
+
+
+def _accepted(model: Model, x: Tensor, y: Tensor, returned: Tensor, threat: Threat) -> Tensor:
+    """Return where what an attack returned is finite, inside the bounds and misclassified."""
+    finite = returned.flatten(1).isfinite().all(1)
+    points = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), returned, x)
+    inside = (points == threat.clip(points)).flatten(1).all(1)
+    return finite & inside & misclassified(predict(model, points, y), y)
+
+
+def _shared_threat(suite: Sequence[MinimumNormAttack]) -> Threat:
+    if not suite or not all(isinstance(attack, MinimumNormAttack) for attack in suite):
+        raise UserError("`attacks` must hold minimum-norm attacks, at least one, such as FMN(threat=Threat('L2')).")
+    if len({(attack.threat.norm, attack.threat.bounds) for attack in suite}) > 1:
+        raise UserError("`attacks` must share their norm and bounds: distances of several norms do not compare.")
+    return suite[0].threat
+
+
+def _taken(suite: Sequence[MinimumNormAttack], number: int) -> bool:
+    """Return whether an earlier attack has the name of this one."""
+    return suite[number - 1].name in {attack.name for attack in suite[: number - 1]}

@@ -1,0 +1,111 @@
+"""What bounds and attacks say about the same examples: certified radius <= estimate <= smallest attack."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from meseta.evaluation.record import Bounded
+from meseta.report.comparison import NORMS, Run
+
+KINDS = {"sound": "certified (sound)", "estimate": "estimate", "proxy": "proxy", "attack": "smallest attack"}
+"""The kinds of a distance, as people read them, in the order of every table and figure."""
+KINDS_EXPLAINED = (
+    "A certified radius is sound: no adversarial example of that norm is nearer; an estimate would be sound if "
+    "constants seen at sampled points held everywhere; a proxy is the distance in a simplified model of the "
+    "classifier, on either side of the truth; the smallest attack is an adversarial example that was found, so the "
+    "truth is at most that far."
+)
+ROUNDING = 1e-3
+"""A sound radius may exceed an attack's distance by this share, which float32 takes; beyond, they contradict."""
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """The bounds and attacks of one run in one norm on the same examples, by kind."""
+
+    run: Run
+    norm: str
+    split: str
+    n: int
+    members: tuple[Bounded, ...]
+
+    def of(self, kind: str) -> list[Bounded]:
+        """Return the members of one kind."""
+        return [one for one in self.members if one.kind == kind]
+
+    @property
+    def certified(self) -> list[float] | None:
+        """The largest sound radius of each example, which is sound; None without a sound bound."""
+        return self._combined("sound", max)
+
+    @property
+    def attacked(self) -> list[float] | None:
+        """The smallest distance of each example over all attacks, infinite where none was found; None without any."""
+        return self._combined("attack", min)
+
+    def _combined(self, kind: str, choose: Callable[..., float]) -> list[float] | None:
+        columns = [distances(one) for one in self.of(kind)]
+        return [choose(row) for row in zip(*columns, strict=True)] if columns else None
+
+    @property
+    def tightness(self) -> float | None:
+        """The median of certified radius / smallest attack over the examples where both are positive and finite."""
+        ratios = [low / high for low, high in self._pairs() if low > 0 and 0 < high < math.inf]
+        return median(ratios) if ratios else None
+
+    @property
+    def contradictions(self) -> int:
+        """Examples with an attack nearer than their certified radius: a bound that is not sound."""
+        return sum(low > high * (1 + ROUNDING) for low, high in self._pairs())
+
+    def _pairs(self) -> list[tuple[float, float]]:
+        return list(zip(self.certified or [], self.attacked or [], strict=False))
+
+
+def distances(one: Bounded) -> list[float]:
+    """Return the distances; where there is none, infinity for attacks, which found nothing, and 0 for bounds."""
+    missing = math.inf if one.kind == "attack" else 0.0
+    return [missing if value is None else value for value in one.values]
+
+
+def sandwiches(runs: Sequence[Run]) -> list[Sandwich]:
+    """Return one sandwich for each norm, run, split and number of examples, in this order."""
+    groups: dict[tuple[str, int, str, int], list[Bounded]] = {}
+    for run in runs:
+        for one in run.record.bounds:
+            groups.setdefault((one.norm, run.style, one.split, one.n), []).append(one)
+    by_style = {run.style: run for run in runs}
+    kinds, norms = list(KINDS), list(NORMS)
+    return [
+        Sandwich(by_style[style], norm, split, n, tuple(sorted(members, key=lambda one: kinds.index(one.kind))))
+        for (norm, style, split, n), members in sorted(
+            groups.items(), key=lambda item: (norms.index(item[0][0]), *item[0][1:])
+        )
+    ]
+
+
+def largest(runs: Sequence[Run]) -> dict[str, dict[int, Sandwich]]:
+    """Return for each norm and run (by its style) the sandwich of the most examples, on which tables compare."""
+    found: dict[str, dict[int, Sandwich]] = {}
+    for one in sorted(sandwiches(runs), key=lambda one: one.n):
+        found.setdefault(one.norm, {})[one.run.style] = one
+    return {norm: found[norm] for norm in NORMS if norm in found}
+
+
+def telling_radii(norm: str, certified: Sequence[float]) -> list[float]:
+    """Return a few round radii between which the certified ones lie: near their quartiles.
+
+    Round is one significant digit, and for Linf a whole number of 1/255 from 1/255 on.
+    """
+    positive = sorted(value for value in certified if 0 < value < math.inf)
+    if not positive:
+        return []
+    quartiles = [positive[len(positive) * k // 4] for k in (1, 2, 3)]
+    return sorted({_rounded(norm, value) for value in quartiles})
+
+
+def _rounded(norm: str, value: float) -> float:
+    if norm == "Linf" and value >= 1 / 255:
+        return round(255 * value) / 255
+    return float(f"{value:.0e}")
