@@ -120,7 +120,7 @@ def measure(arguments: list[str]) -> None:
 def certify(arguments: list[str]) -> None:
     """Take bounds on a run."""
     from meseta.configuration import parser
-    from meseta.workflow import CertifyConfig, certify_run
+    from meseta.workflow import CertifyConfig, certify_run, settle
 
     options = parser(
         CertifyConfig,
@@ -128,6 +128,9 @@ def certify(arguments: list[str]) -> None:
         description="Certified radii, estimates, proxies and the smallest attacks of a run, per example.",
     )
     config, run = _with_run(options, CertifyConfig, arguments)
+    config, refused = settle(run, config)
+    for reason in refused:
+        _say(f"left out: {reason}")
     total = len(run.examples(config.split, config.n)) * len(config.sections())
     with _progress("certifying", total) as advance:
         record = certify_run(run, config, progress=advance)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from shutil import rmtree
@@ -10,7 +11,7 @@ from typing import Literal
 from torch import Tensor
 
 from meseta.attacks import FMN, Attack, MinimumNormAttack
-from meseta.certificates import LinearPiece, RadiusBound
+from meseta.certificates import CurvatureCertificate, HolderEstimate, LinearPiece, LipschitzCertificate, RadiusBound
 from meseta.checks import usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
@@ -102,14 +103,14 @@ class CertifyConfig:
     """What bounds are taken on a run, from below and from above.
 
     Args:
-        bounds: certificates, estimates and proxies.
+        bounds: certificates, estimates and proxies; None for `offered_bounds`, as far as they cover the network.
         attacks: minimum-norm attacks; the smallest distance that those of one norm find is the bound from above.
         split: "test", "val" or "train".
         n: the first so many examples of the split; None for all.
-        batch_size: examples at a time; None as in `MeasureConfig`.
+        batch_size: examples at a time; None for 256, and fewer where they are large.
     """
 
-    bounds: tuple[RadiusBound, ...] = (LinearPiece(),)
+    bounds: tuple[RadiusBound, ...] | None = None
     attacks: tuple[MinimumNormAttack, ...] = (FMN(threat=Threat("L2")),)
     split: SplitName = "test"
     n: int | None = 500
@@ -117,7 +118,7 @@ class CertifyConfig:
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
-        if not self.bounds and not self.attacks:
+        if self.bounds == () and not self.attacks:
             raise UserError("`bounds` and `attacks` are both empty. Give at least one bound, such as [LinearPiece].")
 
     def attacks_by_norm(self) -> list[tuple[MinimumNormAttack, ...]]:
@@ -128,7 +129,7 @@ class CertifyConfig:
     def sections(self) -> list[str]:
         """Return what the records of all bounds and attacks say that they are, in order."""
         suites = [", ".join(map(repr, suite)) for suite in self.attacks_by_norm()]
-        return [*map(repr, self.bounds), *suites]
+        return [*map(repr, self.bounds or ()), *suites]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,9 +182,11 @@ class Run:
     model: Network
     data: ImageData
 
-    def batches(self, split: SplitName, n: int | None, batch_size: int | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the first n examples of a split in batches; without a size, as many as second derivatives allow."""
-        fitting = max(1, min(64, INPUT_VALUES // prod(self.data.input_shape)))
+    def batches(
+        self, split: SplitName, n: int | None, batch_size: int | None, *, most: int = 64
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the first n examples of a split in batches; without a size `most`, as far as memory may allow."""
+        fitting = max(1, min(most, INPUT_VALUES // prod(self.data.input_shape)))
         return batches(self.examples(split, n), batch_size or fitting)
 
     def examples(self, split: SplitName, n: int | None) -> Split:
@@ -229,35 +232,47 @@ def evaluate_run(run: Run, config: EvaluateConfig, *, progress: Progress | None 
 
 def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = None) -> Record:
     """Measure a run, write the results into its record and return that; other measures in it are kept."""
-    sections = [
-        measure(
-            run.model,
-            run.batches(config.split, config.n, config.batch_size),
-            measure=chosen,
-            split=config.split,
-            progress=progress,
-        )
-        for chosen in config.measures
-    ]
-    replaced = {(section.measure, section.split) for section in sections}
-    kept = [m for m in read_record(run.folder).measures if (m.measure, m.split) not in replaced]
-    return _update(run.folder, measures=kept + sections)
+    for chosen in config.measures:
+        examples = run.batches(config.split, config.n, config.batch_size)
+        section = measure(run.model, examples, measure=chosen, split=config.split, progress=progress)
+        kept = [m for m in read_record(run.folder).measures if (m.measure, m.split) != (section.measure, section.split)]
+        _update(run.folder, measures=[*kept, section])  # each at once, so that a later one that fails loses nothing
+    return read_record(run.folder)
+
+
+def offered_bounds() -> tuple[RadiusBound, ...]:
+    """Return what `meseta certify` takes where nothing is asked for: two certificates, an estimate and a proxy."""
+    return CurvatureCertificate(), LipschitzCertificate(), HolderEstimate(), LinearPiece()
+
+
+def settle(run: Run, config: CertifyConfig) -> tuple[CertifyConfig, list[str]]:
+    """Return the configuration with its bounds named, and why those that do not cover the network were left out."""
+    if config.bounds is not None:
+        return config, []
+    x, y = next(run.batches(config.split, 4, 4))
+    covering, refused = [], []
+    for bound in offered_bounds():
+        try:
+            bound(run.model, x, y)
+            covering.append(bound)
+        except UserError as error:
+            refused.append(str(error))
+    return replace(config, bounds=tuple(covering)), refused
 
 
 def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = None) -> Record:
     """Take bounds on a run, write the results into its record and return that; other bounds in it are kept."""
-
-    def taken(what: Callable[..., Bounded], **chosen: object) -> Bounded:
-        examples = run.batches(config.split, config.n, config.batch_size)
-        return what(run.model, examples, split=config.split, progress=progress, **chosen)
-
-    sections = [
-        *(taken(certify, bound=bound) for bound in config.bounds),
-        *(taken(distances, attacks=suite) for suite in config.attacks_by_norm()),
+    config, _ = settle(run, config)
+    taken: list[Callable[..., Bounded]] = [
+        *(partial(certify, bound=bound) for bound in config.bounds or ()),
+        *(partial(distances, attacks=suite) for suite in config.attacks_by_norm()),
     ]
-    replaced = {(section.bound, section.split) for section in sections}
-    kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) not in replaced]
-    return _update(run.folder, bounds=kept + sections)
+    for take in taken:
+        examples = run.batches(config.split, config.n, config.batch_size, most=256)
+        section = take(run.model, examples, split=config.split, progress=progress)
+        kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) != (section.bound, section.split)]
+        _update(run.folder, bounds=[*kept, section])
+    return read_record(run.folder)
 
 
 def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
@@ -288,7 +303,7 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
         if not _measured(loaded, config.measure):
             say(f"{run.run_name}: measuring")
             measure_run(loaded, config.measure)
-        if config.certify and not _certified(loaded, config.certify):
+        if config.certify and not _certified(loaded, settle(loaded, config.certify)[0]):
             say(f"{run.run_name}: certifying")
             certify_run(loaded, config.certify)
         records.append(read_record(folder))
