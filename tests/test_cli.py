@@ -46,9 +46,13 @@ def test_measure_and_certify_write_the_figures_of_the_run(run, tmp_path, capsys)
     attacks = "[{class_path: DeepFool, init_args: {threat: {norm: L2}}}, {class_path: DeepFool, init_args: {steps: 9}}]"
     assert main(["certify", str(copy), "--n", "10", "--attacks", attacks]) == 0
     assert {file.name for file in (copy / "figures").iterdir()} > measured
-    assert "figures" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "figures" in out
+    assert "left out: `model`: CurvatureCertificate cannot cover" in out  # a ReLU network
+    assert "left out: HolderEstimate" in out
     bounds = read_record(copy).bounds
     assert [(b.kind, b.norm, b.n) for b in bounds] == [
+        ("sound", "L2", 10),
         ("proxy", "L2", 10),
         ("attack", "L2", 10),
         ("attack", "Linf", 10),

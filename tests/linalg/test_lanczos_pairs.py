@@ -104,7 +104,8 @@ def test_fresh_directions_do_not_depend_on_the_neighbours():
 def test_one_nonfinite_example_is_reported_and_spoils_nobody(dtype):
     matrix, eigenvalues = symmetric(3, 8)
     matrix[1] = torch.nan
-    found = Lanczos().pairs(matvec(matrix.to(dtype)), torch.randn(3, 8, dtype=dtype), 3)
+    start = torch.randn(3, 8, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    found = Lanczos(tol=1e-3).pairs(matvec(matrix.to(dtype)), start, 3)
     assert found.values[1].isnan().all()
     assert not found.converged[1].any()
     expected = first(eigenvalues, "largest_magnitude", 3)[[0, 2]].to(dtype)

@@ -26,7 +26,8 @@ class Lanczos(Eigensolver):
 
     Args:
         steps: most products, at least 1; capped at the dimension, where the answer is exact.
-        tol: an example has converged when its residual is at most `tol` |theta|.
+        tol: an example has converged when its residual is at most `tol` |theta|, and, for `largest_magnitude`, when the
+            other end of the spectrum cannot lie farther out by more than that as far as its own residual tells.
         which: `largest_magnitude`, `largest` or `smallest` (most negative).
         seed: of the fresh directions.
 
@@ -82,6 +83,8 @@ class Lanczos(Eigensolver):
             residuals = space.beta[:, None] * weights[:, -1].abs()
             rounding = 10 * torch.finfo(start.dtype).eps * theta.abs().amax(1, keepdim=True)
             converged = space.settled(k)[:, None] & (residuals <= self.tol * values.abs() + rounding)
+            if self.which == "largest_magnitude":
+                converged = converged & ~self._may_be_overtaken(theta, space.beta[:, None] * ritz[:, -1].abs(), values)
             if space.complete or bool(converged.all()):
                 break
         finite = space.finite[:, None]
@@ -92,6 +95,17 @@ class Lanczos(Eigensolver):
             converged=converged & finite,
             products=space.size,
         )
+
+    def _may_be_overtaken(self, theta: Tensor, residuals: Tensor, values: Tensor) -> Tensor:
+        """Return where an end of the spectrum without a value among those chosen may still grow beyond the last.
+
+        A Ritz value at an end only moves outwards, and an eigenvalue lies within its residual: an end that is still
+        uncertain must not be passed over because the other end is certain, and nearly as far out.
+        """
+        ends, errors = theta[:, [0, -1]], residuals[:, [0, -1]]
+        chosen = torch.stack([(values <= 0).any(1), (values > 0).any(1)], 1)
+        least = values[:, -1:].abs()
+        return ((ends.abs() + errors > (1 + self.tol) * least) & ~chosen).any(1, keepdim=True)
 
     def _order(self, theta: Tensor) -> Tensor:
         if self.which == "largest_magnitude":
