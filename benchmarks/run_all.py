@@ -6,13 +6,14 @@ import exact_curvature
 import import_time
 import memory
 import pgd
+import soundness
 import training_step
 from common import options
 
 
 def main() -> None:
     given = options(__doc__)
-    for benchmark in (import_time, training_step, pgd, curvature, eigenvalues, exact_curvature, memory):
+    for benchmark in (import_time, training_step, pgd, curvature, eigenvalues, exact_curvature, soundness, memory):
         benchmark.main(given)
     print(f"Results: {given.out}")
 
