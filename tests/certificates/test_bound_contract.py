@@ -1,5 +1,7 @@
 """What every bound must keep: found through the registry."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,21 @@ from meseta.errors import UserError
 from meseta.registry import methods
 
 BOUNDS = sorted(methods("bounds").items())
-every_bound = pytest.mark.parametrize("bound", [b for _, b in BOUNDS], ids=[name for name, _ in BOUNDS])
+
+
+def importable(package):
+    return package is None or find_spec(package) is not None
+
+
+every_bound = pytest.mark.parametrize(
+    "bound",
+    [
+        pytest.param(
+            bound, id=name, marks=[pytest.mark.skipif(not importable(bound.requires), reason=f"needs {bound.requires}")]
+        )
+        for name, bound in BOUNDS
+    ],
+)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Bounds on the distance to the nearest adversarial example, and what each may be taken for. One bound a file."""
 
+from meseta.certificates.auto_lirpa import AutoLirpa
 from meseta.certificates.base import Certificate, Estimate, Proxy, Radius, RadiusBound
 from meseta.certificates.binary_taylor import BinaryTaylor
 from meseta.certificates.cross_lipschitz_estimate import CrossLipschitzEstimate
@@ -12,6 +13,7 @@ from meseta.certificates.multiclass_taylor import MulticlassTaylor
 from meseta.certificates.taylor import loss_gap, taylor_radius
 
 __all__ = [
+    "AutoLirpa",
     "BinaryTaylor",
     "Certificate",
     "CrossLipschitzEstimate",

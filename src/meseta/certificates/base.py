@@ -56,6 +56,8 @@ class RadiusBound(ABC):
     kind: ClassVar[Kind]
     classes: ClassVar[int | None] = None
     """The number of classes that the bound is about; None for any."""
+    requires: ClassVar[str | None] = None
+    """A package that the bound needs beside torch."""
 
     @property
     @abstractmethod
