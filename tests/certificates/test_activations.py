@@ -60,5 +60,11 @@ def test_rectifiers_have_one_slope_off_their_kink_and_both_across_it():
 
 
 def test_what_is_not_known_is_not_guessed():
-    for module in (nn.ELU(), nn.GELU(approximate="tanh"), nn.Softplus(threshold=5), nn.Linear(2, 2)):
+    for module in (
+        nn.ELU(),
+        nn.GELU(approximate="tanh"),
+        nn.Softplus(threshold=5),
+        nn.Softplus(beta=-4.0),
+        nn.Linear(2, 2),
+    ):
         assert known_activation(module) is None

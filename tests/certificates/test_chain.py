@@ -9,6 +9,7 @@ from meseta.certificates import CurvatureCertificate, LipschitzCertificate
 from meseta.certificates.chain import read_chain
 from meseta.errors import UserError
 from meseta.models import Mlp, ResNet18, SiluCnn
+from meseta.objectives import CurvatureBound
 
 
 def read(model, x, **options):
@@ -82,8 +83,66 @@ def test_a_network_in_train_mode_is_certified_in_eval_mode_and_given_back():
     assert model.training
 
 
-def test_a_forward_that_is_not_its_layers_is_noticed():
-    model = mlp(nn.Tanh, 2)
-    model.register_forward_hook(lambda module, inputs, output: 3 * output)
-    with pytest.raises(UserError, match="logits are not those"):
-        CurvatureCertificate()(model, torch.rand(2, 5, dtype=F64), torch.tensor([0, 1]))
+class Shifted(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x - 0.9)
+
+
+class Rounded(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.round())
+
+
+def test_a_forward_that_is_not_its_layers_is_refused_however_small_its_logits():
+    x, y = torch.ones(2, 5, dtype=F64), torch.tensor([0, 0])
+    hooked = mlp(nn.Tanh, 2)
+    hooked[2].register_forward_hook(lambda module, inputs, output: 3 * output)
+    rounded = nn.Sequential(Rounded(5, 3)).double()
+    shifted = Shifted(*mlp(nn.Tanh, 2, scale=1e-4))
+    for model, name in ((hooked, r"2 \(Linear\)"), (rounded, r"0 \(Rounded\)"), (shifted, r"model \(Shifted\)")):
+        for read_by in (CurvatureCertificate(), LipschitzCertificate(), CurvatureBound()):
+            with pytest.raises(UserError, match=name + ": (has hooks or a forward of its own|an unknown layer)"):
+                read_by(model, x, y)
+
+
+def test_a_module_used_twice_is_read_twice():
+    torch.manual_seed(0)
+    tanh, middle = nn.Tanh(), nn.Linear(4, 4)
+    model = nn.Sequential(nn.Linear(5, 4), tanh, middle, tanh, middle, tanh, nn.Linear(4, 3)).double()
+    x = torch.rand(2, 5, dtype=F64)
+    chain = read(model, x)
+    assert len(chain.activations) == 3
+    torch.testing.assert_close(chain(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "utility", [nn.utils.weight_norm, nn.utils.parametrizations.weight_norm, nn.utils.spectral_norm]
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_weights_that_are_made_anew_are_read_as_they_are(utility):
+    model = nn.Sequential(utility(nn.Linear(5, 6)), nn.Tanh(), nn.Linear(6, 3)).eval()
+    state = {name: 3 * value if name.endswith("_g") else value for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    x = torch.rand(3, 5)
+    y = model(x).argmax(1)
+    assert (CurvatureCertificate()(model, x, y).value > 0).all()
+    CurvatureBound()(model, x, y).total.backward()
+
+
+def test_pooling_and_normalisation_of_every_shape_are_read_or_refused():
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 4, 6, dtype=F64)
+    for pool in (
+        nn.AvgPool2d([2, 2]),
+        nn.AdaptiveAvgPool2d([2, 2]),
+        nn.AdaptiveAvgPool2d((None, 2)),
+        nn.Conv2d(3, 2, 3, padding="valid"),
+    ):
+        model = nn.Sequential(pool, nn.Tanh(), nn.Flatten()).double()
+        torch.testing.assert_close(read(model, images)(images), model(images))
+    lengths = nn.Sequential(nn.BatchNorm1d(4), nn.Flatten()).double().eval()
+    lengths[0].running_var.uniform_(0.5, 2)
+    signals = torch.rand(2, 4, 4, dtype=F64)
+    torch.testing.assert_close(read(lengths, signals)(signals), lengths(signals))
+    with pytest.raises(UserError, match="windows of several sizes"):
+        read(nn.Sequential(nn.AdaptiveAvgPool2d(3)), images)

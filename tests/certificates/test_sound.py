@@ -13,6 +13,7 @@ from meseta.attacks import PGD
 from meseta.autodiff.dense import dense_hessian
 from meseta.certificates import CurvatureCertificate, HolderEstimate, LinearPiece, LipschitzCertificate
 from meseta.data import DataConfig
+from meseta.errors import UserError
 from meseta.linalg import Lanczos
 from meseta.models import Mlp
 from meseta.objectives import AdversarialTraining, CurvatureBound
@@ -196,3 +197,66 @@ def test_the_published_objective_is_a_composition():
     attack = PGD(threat=Threat("L2", 0.1), steps=2, drop_broken=False)
     value = AdversarialTraining(attack=attack, objective=CurvatureBound())(model, x, y)
     assert {"adversarial_cross_entropy", "adversarial_curvature_bound"} <= value.terms.keys()
+
+
+def test_a_flat_input_is_certified_by_the_ball_that_it_is_flat_in():
+    """1 - 100 relu(x - 1) - 100 relu(-x - 1) against 0: the slope is 0 at x = 0, and 100 from 1 on."""
+    model = nn.Sequential(nn.Linear(1, 2), nn.ReLU(), nn.Linear(2, 2)).double()
+    model.load_state_dict(
+        {
+            "0.weight": torch.tensor([[1.0], [-1.0]]),
+            "0.bias": torch.tensor([-1.0, -1.0]),
+            "2.weight": torch.tensor([[-100.0, -100.0], [0.0, 0.0]]),
+            "2.bias": torch.tensor([1.0, 0.0]),
+        }
+    )
+    x, y = torch.tensor([[0.0], [1e-3]], dtype=F64), torch.tensor([0, 0])
+    everywhere = LipschitzCertificate(local=False)(model, x, y).value
+    local = LipschitzCertificate(steps=12)(model, x, y).value
+    torch.testing.assert_close(everywhere, torch.full((2,), 0.01, dtype=F64), rtol=1e-6, atol=0)
+    assert (local > 0.9).all()
+    assert (local <= 1.01).all()
+
+
+def test_weights_that_are_not_finite_certify_nothing():
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Tanh(), nn.Linear(1, 2, bias=False)).double()
+    with torch.no_grad():
+        model[0].weight.fill_(torch.inf)
+        model[2].weight.copy_(torch.tensor([[1.0], [-1.0]]))
+    x, y = torch.ones(1, 1, dtype=F64), torch.tensor([0])
+    for certificate in CERTIFICATES.values():
+        assert certificate(model, x, y).value == 0
+
+
+def test_a_constant_network_is_certified_everywhere():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 2)).double()
+    with torch.no_grad():
+        model[2].weight.zero_()
+        model[2].bias.copy_(torch.tensor([1.0, 0.0]))
+    x, y = torch.rand(2, 2, dtype=F64), torch.tensor([0, 0])
+    for certificate in (LipschitzCertificate(local=False), CurvatureCertificate(bound="published")):
+        assert (certificate(model, x, y).value == torch.inf).all()
+
+
+def test_what_rounding_decides_is_not_certified():
+    """Logits near 1e6 that differ by 5e-4, less than 1e-9 of them: nothing is certain in float64 up to a constant."""
+    model = nn.Linear(1, 2).double()
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[1e6 + 1], [1e6]]))
+        model.bias.copy_(torch.tensor([-0.9995, 0.0]))
+    x, y = torch.ones(1, 1, dtype=F64), torch.tensor([0])
+    assert model(x).argmax(1) == 0
+    assert LipschitzCertificate()(model, x, y).value == 0
+
+
+def test_settings_that_would_be_ignored_are_refused():
+    for make in (
+        lambda: CurvatureCertificate(bound="interval", steps=3),
+        lambda: LipschitzCertificate(local=False, steps=3),
+        lambda: CurvatureCertificate(dual="no"),
+        lambda: LipschitzCertificate(local="no"),
+        lambda: CurvatureCertificate(bound="global"),
+        lambda: CurvatureCertificate(steps=0),
+    ):
+        with pytest.raises(UserError):
+            make()

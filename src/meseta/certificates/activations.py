@@ -128,7 +128,7 @@ def known_activation(module: nn.Module) -> Activation | None:
             return SILU
         case nn.GELU(approximate="none"):
             return GELU
-        case nn.Softplus() if module.threshold >= 20:  # above it torch's softplus jumps to the identity
+        case nn.Softplus() if module.threshold >= 20 and module.beta > 0:  # above it torch takes the identity: a jump
             return Activation(SOFTPLUS.first, SOFTPLUS.second, beta=float(module.beta))
         case nn.ReLU():
             return _rectifier(0.0)

@@ -106,8 +106,12 @@ class AffineMap:
         """An upper bound of ||W||_2."""
         if self.matrix is not None:
             return float(matrix_norm_bound(self.matrix))
-        norms = [piece.norm(shape) for piece, shape in zip(self._pieces, self._shapes, strict=False)]
-        return float(prod(norms))
+        return float(prod(self._norms))
+
+    @cached_property
+    def _norms(self) -> list[float]:
+        """An upper bound of the norm of each piece."""
+        return [piece.norm(shape) for piece, shape in zip(self._pieces, self._shapes, strict=False)]
 
     @cached_property
     def row_norms(self) -> Tensor:
@@ -115,12 +119,12 @@ class AffineMap:
         if self.matrix is not None:
             return norm(self.matrix).view(self.out_shape) * (1 + OUTWARD)
         rows, before = self._like.new_ones(1, *self.shape), 1.0
-        for piece, shape in zip(self._pieces, self._shapes, strict=False):
+        for piece, shape, norm_of_piece in zip(self._pieces, self._shapes, self._norms, strict=False):
             if piece.diagonal:
                 rows = piece.apply(rows, piece.weight.abs())
             else:  # ||row of W_2 W_1|| <= ||row of W_2|| ||W_1||
                 rows = before * piece.apply(self._like.new_ones(1, *shape), piece.weight**2).sqrt()
-            before *= piece.norm(shape)
+            before *= norm_of_piece
         return rows[0] * (1 + OUTWARD)
 
 

@@ -13,7 +13,7 @@ from meseta.errors import UserError
 from meseta.models.network import Network, Normalize
 
 AGREEMENT = 1e-3
-"""The chain and the model must agree to this share of their largest logit."""
+"""The logits of chain and model must agree to this share of their largest, at two inputs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ def read_chain(model: Model, x: Tensor, who: str, *, curved: bool, trainable: bo
     """
     if not isinstance(model, nn.Module):
         raise UserError(f"`model`: {who} needs the layers of an nn.Module, got {type(model).__name__}.")
+    with torch.no_grad():
+        logits = None if trainable else model(x[:2].clone())  # first, since a hook may make the weights in a forward
     refused: list[str] = []
     groups: list[list[Callable[[tuple[int, ...]], Piece] | Piece]] = [[]]
     activations: list[Activation] = []
@@ -66,6 +68,9 @@ def read_chain(model: Model, x: Tensor, who: str, *, curved: bool, trainable: bo
         return tensor if trainable else tensor.detach().double()
 
     for name, layer in _layers(model, ""):
+        if not _plain(layer):
+            refused.append(f"{name} ({type(layer).__name__}): has hooks or a forward of its own")
+            continue
         activation = known_activation(layer)
         if activation is not None:
             if curved and activation.second is None:
@@ -96,8 +101,8 @@ def read_chain(model: Model, x: Tensor, who: str, *, curved: bool, trainable: bo
             pieces.append(piece)
         maps.append(AffineMap(pieces, tuple(x.shape[1:]) if not maps else maps[-1].out_shape, like))
     chain = Chain(tuple(maps), tuple(activations), tuple(functions))
-    if not trainable:
-        _check_agreement(chain, model, x, like, who)
+    if logits is not None:
+        _check_agreement(chain(like[:2]), logits.double(), type(model).__name__, who)
     return chain
 
 
@@ -108,28 +113,39 @@ def _applied(piece: Piece, shape: tuple[int, ...], like: Tensor, who: str) -> tu
         raise UserError(f"`model`: {who} cannot follow its layers on inputs of {shape}: {error}") from None
 
 
-@torch.no_grad()
-def _check_agreement(chain: Chain, model: Model, x: Tensor, like: Tensor, who: str) -> None:
-    """Raise where the model's forward is not what its layers are: hooks, a forward of its own."""
-    expected, found = model(x[:2].clone()).double(), chain(like[:2]).double()
+def _check_agreement(found: Tensor, expected: Tensor, model: str, who: str) -> None:
+    """Raise where the chain gives other logits than the model: something goes on in it that its layers do not say."""
     gap = (found - expected).abs().max() if found.shape == expected.shape else torch.tensor(torch.inf)
-    if expected.isfinite().all() and not gap <= AGREEMENT * (1 + expected.abs().max()):
+    if expected.isfinite().all() and not gap <= AGREEMENT * expected.abs().max() + 1e-30:
         raise UserError(
-            f"`model`: {who} reads the layers of {type(model).__name__} in their order, and their logits are not those "
-            "of its forward. Give an nn.Sequential without hooks, or a meseta Network."
+            f"`model`: {who} reads the layers of {model} in their order, and their logits are not those of its "
+            "forward. Give an nn.Sequential without hooks, or a meseta Network."
         )
 
 
 def _layers(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
     """Yield the leaves of containers whose forward is known, with their path."""
-    if isinstance(module, Network):
+    if isinstance(module, Network) and _plain(module):
         yield "normalize", module.normalize
         yield from _layers(module.body, "body")
-    elif isinstance(module, nn.Sequential):
-        for name, child in module.named_children():
+    elif isinstance(module, nn.Sequential) and _plain(module):
+        for name, child in module._modules.items():  # `named_children` leaves out a module's second use
+            if child is None:
+                continue
             yield from _layers(child, f"{path}.{name}" if path else name)
     else:
         yield path or "model", module
+
+
+def _plain(module: nn.Module) -> bool:
+    """Return whether a module's forward is that of torch's or meseta's class, and nothing stands around it.
+
+    The hooks of torch.nn.utils, which make weights anew, may.
+    """
+    home = next(c for c in type(module).__mro__ if "forward" in vars(c)).__module__
+    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+    known = home.startswith(("torch.nn.modules.", "meseta.models.")) and "forward" not in vars(module)
+    return known and all(type(hook).__module__.startswith("torch.nn.utils") for hook in hooks)
 
 
 def _affine(
@@ -150,19 +166,21 @@ def _affine(
             return lambda shape: reshape((torch.Size(shape).numel(),))
         case nn.Linear():
             return dense(weight_of(layer.weight), bias_of(layer.bias))
-        case nn.Conv2d() if layer.padding_mode == "zeros" and not isinstance(layer.padding, str):
+        case nn.Conv2d() if layer.padding_mode == "zeros" and layer.padding != "same":
             return convolution(
                 weight_of(layer.weight),
                 bias_of(layer.bias),
                 stride=_pair(layer.stride),
-                padding=_pair(layer.padding),
+                padding=(0, 0) if isinstance(layer.padding, str) else _pair(layer.padding),
                 dilation=_pair(layer.dilation),
                 groups=layer.groups,
             )
         case nn.Conv2d():
-            return f"padding {layer.padding!r} in mode {layer.padding_mode!r}; give zeros, as numbers"
+            return f"padding {layer.padding!r} in mode {layer.padding_mode!r}; give a number of zeros"
         case nn.BatchNorm1d() | nn.BatchNorm2d():
-            return _batch_norm(layer, weight_of)
+            if layer.training or layer.running_mean is None or layer.running_var is None:
+                return "normalises by the statistics of the batch"
+            return lambda shape: _batch_norm(layer, shape, weight_of)
         case nn.AvgPool2d() if (
             not layer.ceil_mode
             and layer.divisor_override is None
@@ -176,31 +194,33 @@ def _affine(
     return "an unknown layer, or with unknown options"
 
 
-def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, weight_of: Callable[[Tensor], Tensor]) -> Piece | str:
-    mean, variance = layer.running_mean, layer.running_var
-    if layer.training or mean is None or variance is None:
-        return "normalises by the statistics of the batch"
-    axes = (-1,) if isinstance(layer, nn.BatchNorm1d) else (-1, 1, 1)
-    factor = (weight_of(variance) + layer.eps).rsqrt()
+def _batch_norm(
+    layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: tuple[int, ...], weight_of: Callable[[Tensor], Tensor]
+) -> Piece:
+    assert layer.running_mean is not None  # else refused
+    assert layer.running_var is not None
+    factor = (weight_of(layer.running_var) + layer.eps).rsqrt()
     if layer.weight is not None:
         factor = factor * weight_of(layer.weight)
-    shift = -weight_of(mean) * factor
+    shift = -weight_of(layer.running_mean) * factor
     if layer.bias is not None:
         shift = shift + weight_of(layer.bias)
+    axes = (-1, *[1] * (len(shape) - 1))
     return scale(factor.view(axes), shift.view(axes))
 
 
 def _adaptive(layer: nn.AdaptiveAvgPool2d, shape: tuple[int, ...], weight_of: Callable[[Tensor], Tensor]) -> Piece:
     size = layer.output_size
-    wanted = size if isinstance(size, tuple) else (size, size)
-    if any(n is None or side % n for n, side in zip(wanted, shape[1:], strict=True)):
+    pair = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    wanted = [side if n is None else n for n, side in zip(pair, shape[1:], strict=False)]
+    if len(shape) != 3 or any(side % n for n, side in zip(wanted, shape[1:], strict=True)):
         raise UserError(
-            f"`model`: adaptive average pooling of {shape[1:]} to {wanted} has windows of several sizes, which "
-            "certificates do not cover. Use sizes that divide."
+            f"`model`: adaptive average pooling of {shape} to {pair} has windows of several sizes, or no images to "
+            "pool, which certificates do not cover. Use sizes that divide."
         )
-    kernel = (shape[1] // int(wanted[0] or 1), shape[2] // int(wanted[1] or 1))
+    kernel = (shape[1] // wanted[0], shape[2] // wanted[1])
     return average_pool(kernel, stride=kernel, padding=(0, 0), like=weight_of(torch.ones(())))
 
 
-def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    return value if isinstance(value, tuple) else (value, value)  # type: ignore[return-value]
+def _pair(value: int | tuple[int, ...] | list[int]) -> tuple[int, int]:
+    return (value[0], value[1]) if isinstance(value, tuple | list) else (value, value)

@@ -13,18 +13,16 @@ from meseta.certificates.chain import Chain, read_chain
 from meseta.certificates.dual import dual_radius
 from meseta.certificates.enclosure import Enclosure
 from meseta.certificates.published_curvature import published_curvature
-from meseta.certificates.rival_margins import RivalMargins
+from meseta.certificates.rival_margins import EXAMPLES, RivalMargins
 from meseta.certificates.taylor import taylor_radius
-from meseta.checks import whole
-from meseta.errors import unknown_name
+from meseta.checks import instance_of, whole
+from meseta.errors import UserError, unknown_name
+from meseta.linalg.upper_bounds import OUTWARD
 from meseta.shapes import Float, Int
 from meseta.threat import Norm
 
 Bound = Literal["published", "interval", "local"]
-EXAMPLES = 32
-"""Examples whose Jacobians are held together."""
-PAIRS = 1024
-"""Pairs of label and rival whose global bounds are taken together."""
+STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +51,10 @@ class CurvatureCertificate(Certificate):
         UserError: the model is no chain of linear layers, convolutions, average pooling, BatchNorm and activations with
             a second derivative; every layer in the way is named.
 
-    Sound for the network as a real function of its stored parameters: the arithmetic is float64, every norm is an upper
-    bound by factorisation, and all are enlarged by 1e-9 for rounding. The bounds of valid inputs are not used: the ball
-    may leave [0, 1].
+    Sound for the network as a real function of its stored parameters (torch's softplus has a jump of 2e-9 / beta): the
+    arithmetic is float64, each norm is an upper bound by factorisation, norms and slopes are enlarged by 1e-9, and 1e-9
+    of the largest logit is taken off every margin, for rounding. The bounds of valid inputs are not used: the ball may
+    leave [0, 1].
 
     Source: Singla & Feizi 2020, Theorems 1 and 4, for "published" and the dual. Differs: in the other two only negative
     curvature counts, convolutions are bounded with their zero padding, and all rivals are certified. The closed form is
@@ -64,12 +63,15 @@ class CurvatureCertificate(Certificate):
 
     bound: Bound = "local"
     dual: bool = False
-    steps: int = 8
+    steps: int = STEPS
 
     def __post_init__(self) -> None:
         if self.bound not in get_args(Bound):
             raise unknown_name("bound", str(self.bound), get_args(Bound))
+        instance_of("dual", self.dual, bool)
         whole("steps", self.steps, 1)
+        if self.bound != "local" and self.steps != STEPS:
+            raise UserError(f"`steps` belongs to bound 'local', got {self.steps} with {self.bound!r}. Leave it out.")
 
     @property
     def norm(self) -> Norm:
@@ -90,56 +92,40 @@ class CurvatureCertificate(Certificate):
     ) -> tuple[Float[Tensor, "b"], dict[str, Float[Tensor, "b"]]]:
         """Return the certified radius and its parts."""
         chain = read_chain(model, x, type(self).__name__, curved=True)
-        slabs = zip(torch.split(x.double(), EXAMPLES), torch.split(y, EXAMPLES), strict=True)
-        margins = [RivalMargins(chain, inputs, labels) for inputs, labels in slabs]
-        everywhere = self._everywhere(chain, torch.cat([m.rows for m in margins]), x[:1].double())
-        curvatures = zip(*(torch.split(side, EXAMPLES) for side in everywhere), strict=True)
-        found = [self._certify(chain, m, *pair) for m, pair in zip(margins, curvatures, strict=True)]
+        margins = RivalMargins(chain, x.double(), y, rounding=OUTWARD)
+        sides = torch.split(torch.stack(self._everywhere(chain, margins), 1), EXAMPLES)
+        found = [self._certify(chain, few, *side.unbind(1)) for few, side in zip(margins.slabs(), sides, strict=True)]
         radius, *parts = (torch.cat(column) for column in zip(*found, strict=True))
         return radius, dict(zip(("margin", "slope", "curvature"), parts, strict=True))
 
-    def _everywhere(self, chain: Chain, rows: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _everywhere(self, chain: Chain, margins: RivalMargins) -> tuple[Tensor, Tensor]:
         """Return low and high (B, T): the eigenvalues of every margin's Hessian lie in [-low, high] at all inputs."""
-        distinct, place = torch.unique(rows.flatten(0, 1), dim=0, return_inverse=True)
-        found = [self._of_rows(chain, some, x) for some in torch.split(distinct, PAIRS)]
-        low, high = (torch.cat(column)[place].view(rows.shape[:2]) for column in zip(*found, strict=True))
-        return low, high
-
-    def _of_rows(self, chain: Chain, rows: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.bound == "published":
-            curvature = published_curvature(chain, rows)
+            curvature = margins.of_pairs(lambda rows: published_curvature(chain, rows))
             return curvature, curvature
-        low, high = self._sides(Enclosure(chain, x, None), rows[None])
-        return low[0], high[0]
-
-    def _sides(self, enclosure: Enclosure, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return low and high; only the dual has a use for the latter."""
-        low = enclosure.curvature(-rows)
-        return low, enclosure.curvature(rows) if self.dual else low
+        enclosure = Enclosure(chain, margins.x[:1], None)
+        low = margins.of_pairs(lambda rows: enclosure.curvature(-rows[None])[0])
+        return low, margins.of_pairs(lambda rows: enclosure.curvature(rows[None])[0]) if self.dual else low
 
     def _certify(
         self, chain: Chain, margins: RivalMargins, low: Tensor, high: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return radius, margin, slope and curvature."""
+        """Return radius, margin, slope and curvature, from bounds of the curvature everywhere."""
         reached = self._reach(chain, margins, low, high, torch.full_like(low[:, 0], torch.inf))
         radius = reached.amin(1)
         if self.bound == "local":
             # In closed form no radius reaches past the nearest tangent, by the dual few do by much: rivals whose bound
             # everywhere is above that cannot decide.
             most = margins.linear_distance.amin(1) * (2 if self.dual else 1)
-            chosen = reached.argsort(1)[:, : int((reached < most[:, None]).sum(1).amax().clamp_min(1))]
-            margins, low, high = margins.pick(chosen), low.gather(1, chosen), high.gather(1, chosen)
-            nearer, everywhere = margins, (low, high)
-
-            def within(ball: Tensor) -> tuple[Tensor, Tensor]:
-                local = self._sides(Enclosure(chain, nearer.x, ball), nearer.rows)
-                return torch.minimum(local[0], everywhere[0]), torch.minimum(local[1], everywhere[1])
+            chosen = margins.that_may_decide(reached, most)
+            nearer, low, high = margins.pick(chosen), low.gather(1, chosen), high.gather(1, chosen)
+            local = _Ball(chain, nearer, low, high, self.dual)
 
             def reach(ball: Tensor) -> Tensor:
-                return self._reach(chain, nearer, *within(ball), ball).amin(1)
+                return self._reach(chain, nearer, *local(ball), ball).amin(1)
 
             radius = largest_ball(reach, radius, most, self.steps)
-            low, high = within(radius)
+            margins, (low, high) = nearer, local(radius)
             reached = self._reach(chain, margins, low, high, radius)
         nearest = reached.argmin(1, keepdim=True)
         value, slope, curvature = (t.gather(1, nearest).squeeze(1) for t in (margins.value, margins.slope, low))
@@ -156,13 +142,14 @@ class CurvatureCertificate(Certificate):
         """Raise the distances that decide by the dual: from the smallest upwards, until the next is no smaller."""
         distance, order = distance.clone(), distance.argsort(1)
         nearest = torch.full_like(ball, torch.inf)
+        unit = torch.eye(margins.classes, dtype=ball.dtype, device=ball.device)
         for rival in order.unbind(1):
             deciding = torch.arange(len(rival), device=rival.device)
             deciding = deciding[(distance[deciding, rival] < nearest) & (distance[deciding, rival] > 0)]
             if not len(deciding):
                 break
             at = deciding, rival[deciding]
-            rows = margins.rows[at]
+            rows = unit[margins.y[deciding]] - unit[margins.rival[at]]
             dual = dual_radius(
                 lambda z, u=rows: (chain(z) * u).sum(1),  # type: ignore[misc]
                 margins.x[deciding],
@@ -173,3 +160,17 @@ class CurvatureCertificate(Certificate):
             distance[at] = torch.maximum(distance[at], dual)
             nearest[deciding] = torch.minimum(nearest[deciding], distance[at])
         return distance
+
+
+class _Ball:
+    """Bounds of the curvature of some margins in a ball around each example, no larger than those everywhere."""
+
+    def __init__(self, chain: Chain, margins: RivalMargins, low: Tensor, high: Tensor, both: bool) -> None:
+        self._chain, self._x, self._rows = chain, margins.x, margins.rows
+        self._low, self._high, self._both = low, high, both
+
+    def __call__(self, radius: Tensor) -> tuple[Tensor, Tensor]:
+        """Return low and high in the balls of these radii (B,); only the dual has a use for the latter."""
+        enclosure = Enclosure(self._chain, self._x, radius)
+        low = torch.minimum(self._low, enclosure.curvature(-self._rows))
+        return low, torch.minimum(self._high, enclosure.curvature(self._rows)) if self._both else low

@@ -162,9 +162,9 @@ class JacobianBound:
         assert self.centre is not None
         examples, targets, rows = weights.shape
         gram = self.centre @ self.centre.mT if rows <= self.centre.shape[2] else None
-        size = min(rows, self.centre.shape[2])
+        entries = rows * min(rows, self.centre.shape[2])
         found = []
-        for index in torch.split(torch.arange(examples * targets, device=weights.device), max(1, SLAB // size**2)):
+        for index in torch.split(torch.arange(examples * targets, device=weights.device), max(1, SLAB // entries)):
             example, w = index // targets, weights.flatten(0, 1)[index]
             if gram is not None:
                 root = w.sqrt()

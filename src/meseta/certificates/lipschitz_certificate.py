@@ -10,13 +10,14 @@ from meseta.certificates.ball_search import largest_ball
 from meseta.certificates.base import Certificate
 from meseta.certificates.chain import Chain, read_chain
 from meseta.certificates.enclosure import Enclosure
-from meseta.certificates.rival_margins import RivalMargins
-from meseta.checks import whole
+from meseta.certificates.rival_margins import EXAMPLES, RivalMargins
+from meseta.checks import instance_of, whole
+from meseta.errors import UserError
+from meseta.linalg.upper_bounds import OUTWARD
 from meseta.shapes import Float, Int
 from meseta.threat import Norm
 
-EXAMPLES = 32
-"""Examples whose Jacobians are held together."""
+STEPS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +43,13 @@ class LipschitzCertificate(Certificate):
     """
 
     local: bool = True
-    steps: int = 8
+    steps: int = STEPS
 
     def __post_init__(self) -> None:
+        instance_of("local", self.local, bool)
         whole("steps", self.steps, 1)
+        if not self.local and self.steps != STEPS:
+            raise UserError(f"`steps` belongs to local = True, got {self.steps} without. Leave it out.")
 
     @property
     def norm(self) -> Norm:
@@ -66,25 +70,28 @@ class LipschitzCertificate(Certificate):
     ) -> tuple[Float[Tensor, "b"], dict[str, Float[Tensor, "b"]]]:
         """Return the certified radius and its parts."""
         chain = read_chain(model, x, type(self).__name__, curved=False)
-        found = [
-            self._certify(chain, RivalMargins(chain, inputs, labels))
-            for inputs, labels in zip(torch.split(x.double(), EXAMPLES), torch.split(y, EXAMPLES), strict=True)
-        ]
+        margins = RivalMargins(chain, x.double(), y, rounding=OUTWARD)
+        enclosure = Enclosure(chain, margins.x[:1], None)
+        everywhere = margins.of_pairs(lambda rows: enclosure.slope(rows[None])[0])
+        slopes = torch.split(everywhere, EXAMPLES)
+        found = [self._certify(chain, few, slope) for few, slope in zip(margins.slabs(), slopes, strict=True)]
         radius, margin, slope = (torch.cat(column) for column in zip(*found, strict=True))
         return radius, {"margin": margin, "slope": slope}
 
-    def _certify(self, chain: Chain, margins: RivalMargins) -> tuple[Tensor, Tensor, Tensor]:
-        """Return radius, margin and slope."""
-        rows, place = torch.unique(margins.rows.flatten(0, 1), dim=0, return_inverse=True)
-        slope = Enclosure(chain, margins.x[:1], None).slope(rows[None])[0][place].view_as(margins.value)
-
-        def within(ball: Tensor) -> Tensor:
-            return torch.minimum(slope, Enclosure(chain, margins.x, ball).slope(margins.rows))
-
-        radius = _distance(margins, slope).amin(1)
+    def _certify(self, chain: Chain, margins: RivalMargins, slope: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return radius, margin and slope, from bounds of the slope everywhere."""
+        distance = _distance(margins, slope)
+        radius = distance.amin(1)
         if self.local:
-            most = margins.linear_distance.amin(1)
-            radius = largest_ball(lambda ball: _distance(margins, within(ball)).amin(1), radius, most, self.steps)
+            most = margins.linear_distance.amin(1)  # which no slope in a ball around x can exceed
+            chosen = margins.that_may_decide(distance, most)
+            margins, everywhere = margins.pick(chosen), slope.gather(1, chosen)
+            nearer, rows = margins, margins.rows
+
+            def within(ball: Tensor) -> Tensor:
+                return torch.minimum(everywhere, Enclosure(chain, nearer.x, ball).slope(rows))
+
+            radius = largest_ball(lambda ball: _distance(nearer, within(ball)).amin(1), radius, most, self.steps)
             slope = within(radius)
         nearest = _distance(margins, slope).argmin(1, keepdim=True)
         return radius, margins.value.gather(1, nearest).squeeze(1), slope.gather(1, nearest).squeeze(1)
@@ -92,4 +99,4 @@ class LipschitzCertificate(Certificate):
 
 def _distance(margins: RivalMargins, slope: Tensor) -> Tensor:
     """Return f_j / slope, 0 where the margin is not positive, infinite where the slope is 0."""
-    return torch.where(margins.value > 0, margins.value / slope, 0).nan_to_num(torch.inf)
+    return torch.where(margins.value > 0, margins.value / slope, 0)

@@ -10,6 +10,8 @@ from torch import Tensor
 from meseta.shapes import Float
 
 OUTWARD = 1e-9
+FREQUENCIES = 2**23
+"""Entries of a convolution's frequency response that are held at a time."""
 
 
 def eigenvalue_bound(matrix: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b"]:
@@ -25,8 +27,10 @@ def eigenvalue_bound(matrix: Float[Tensor, "*b n n"]) -> Float[Tensor, "*b"]:
 
 def matrix_norm_bound(matrix: Float[Tensor, "*b m n"]) -> Float[Tensor, "*b"]:
     """Return an upper bound of the spectral norm of each matrix."""
-    transposed = matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT
-    return eigenvalue_bound(transposed @ transposed.mT).sqrt()
+    largest = matrix.abs().flatten(-2).amax(-1)
+    scale = torch.where((largest > 0) & largest.isfinite(), largest, 1)  # so that no square under- or overflows
+    wide = (matrix if matrix.shape[-2] <= matrix.shape[-1] else matrix.mT) / scale[..., None, None]
+    return scale * eigenvalue_bound(wide @ wide.mT).sqrt()
 
 
 @torch.no_grad()
@@ -50,9 +54,17 @@ def convolution_norm_bound(
     phases = _phases(_dilated(kernel, dilation), stride)
     torus = [-(-(n + 2 * p) // s) for n, p, s in zip(size, padding, stride, strict=True)]
     torus = [max(n, k) for n, k in zip(torus, phases.shape[2:], strict=True)]
-    response = torch.fft.rfft2(phases, s=torus).permute(2, 3, 0, 1)
-    narrow = response if response.shape[2] <= response.shape[3] else response.mH
-    return float(torch.linalg.eigvalsh(narrow @ narrow.mH).max().clamp_min(0).sqrt()) * (1 + OUTWARD)
+    along = torch.fft.rfft(phases, torus[1]).permute(3, 0, 1, 2)
+    slab = max(1, FREQUENCIES // (phases.shape[0] * phases.shape[1] * torus[0]))
+    largest = 0.0
+    for columns in torch.split(along, slab):
+        response = torch.fft.fft(columns, torus[0]).permute(0, 3, 1, 2)
+        narrow = response if response.shape[2] <= response.shape[3] else response.mH
+        squared = torch.linalg.eigvalsh(narrow @ narrow.mH).amax()
+        if not squared.isfinite():
+            return float("inf")
+        largest = max(largest, float(squared))
+    return float(largest**0.5 * (1 + OUTWARD))
 
 
 def _dilated(kernel: Tensor, dilation: tuple[int, int]) -> Tensor:

@@ -20,9 +20,10 @@ from meseta.objectives.base import Penalty, Regularizer
 class CurvatureBound(Regularizer):
     """Penalise a bound of the margin's curvature that holds at every input, so that large radii can be certified.
 
-    mean_i l(x_i) + weight K_{y,j},   K_{y,j} = sum_I h r_I^2 max_k S_{I,k} >= ||grad^2 (z_y - z_j)||_2 everywhere,
+    mean_i l(x_i) + weight K_{y,j},   K_{y,j} = sum_I h r_I^2 max_k S_{I,k},
 
-    with y the label and j the runner-up of x_i (see `published_curvature`). `CurvatureCertificate` turns a small K into
+    with y the label and j the runner-up of x_i: ||grad^2 (z_y - z_j)||_2 is at most K at every input, as far as the
+    layers' norms in it are found (see `published_curvature`). `CurvatureCertificate` turns a small K into
     a radius. The published training takes the loss at adversarial points:
     `AdversarialTraining(attack=PGD(...), objective=CurvatureBound())`.
 
@@ -53,9 +54,9 @@ class CurvatureBound(Regularizer):
     def penalize(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Penalty:
         """Return the bound of each example's pair; the loss comes from the forward that finds the runner-up."""
         with derivatives_of_derivatives():
+            logits = check_logits(model(x.clone()), x, y)  # first: a forward may make the weights anew
             chain = read_chain(model, x, type(self).__name__, curved=True, trainable=True)
             norms = [self._norm(affine, x, generator) for affine in chain.maps[:-1]]
-            logits = check_logits(model(x.clone()), x, y)
             unit = torch.eye(logits.shape[1], dtype=x.dtype, device=x.device)
             pairs, place = torch.unique(torch.stack([y, runner_up(logits, y)], 1), dim=0, return_inverse=True)
             bound = published_curvature(chain, unit[pairs[:, 0]] - unit[pairs[:, 1]], norms)[place]
