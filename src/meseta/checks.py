@@ -77,7 +77,7 @@ def at_least(name: str, value: float, least: float) -> None:
 
 def exponent(name: str, value: float) -> float:
     """Return the exponent of a norm as a float, so that 2 and 2.0 are one setting; raise outside [1, inf]."""
-    if not (isinstance(value, Real) and value >= 1):
+    if not (isinstance(value, Real) and not isinstance(value, bool) and value >= 1):
         raise UserError(f"`{name}` must be in [1, inf], got {value!r}. Use 1, 2 or inf.")
     return float(value)
 

@@ -158,6 +158,7 @@ def list_(arguments: list[str]) -> None:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from meseta.data import KNOWN
     from meseta.registry import KINDS, methods, summary
@@ -172,7 +173,7 @@ def list_(arguments: list[str]) -> None:
     for kind, entries in sections.items():
         table.add_row(f"[underline]{kind}[/underline]")
         for name, line in entries.items():
-            table.add_row(f"  {name}", line)
+            table.add_row(f"  {name}", Text(line))  # brackets are no markup
     Console().print(table)
 
 

@@ -23,7 +23,7 @@ Config = TypeVar("Config")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML, safe, that also reads 8/255 and 1e-3 as numbers."""
+    """YAML, safe, that also reads 8/255, 1e-3 and inf as numbers."""
 
 
 def _fraction(loader: _Loader, node: yaml.ScalarNode) -> float:
@@ -37,6 +37,8 @@ _FRACTION = re.compile(r"^[-+]?\d+(\.\d+)?/\d+(\.\d+)?$")
 _START = list("-+.0123456789")
 _Loader.add_constructor("!fraction", _fraction)
 _Loader.add_implicit_resolver("!fraction", _FRACTION, _START)
+_Loader.add_constructor("!inf", lambda _, node: float(node.value))
+_Loader.add_implicit_resolver("!inf", re.compile(r"^[-+]?inf$"), list("-+i"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _START)
 
 

@@ -16,6 +16,7 @@ from meseta.checks import usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
+from meseta.evaluation.judge import predict
 from meseta.evaluation.nearest import distances
 from meseta.evaluation.record import Bounded, Record, read_record, write_record
 from meseta.evaluation.robustness import default_attacks, evaluate
@@ -250,6 +251,7 @@ def settle(run: Run, config: CertifyConfig) -> tuple[CertifyConfig, list[str]]:
     if config.bounds is not None:
         return config, []
     x, y = next(run.batches(config.split, 4, 4))
+    y = predict(run.model, x, y).argmax(1)  # a bound may refuse a network only where it is right
     covering, refused = [], []
     for bound in offered_bounds():
         try:

@@ -111,7 +111,9 @@ def test_the_margin_of_a_piecewise_linear_network_and_ends_of_the_spectrum_are_r
     with pytest.raises(UserError, match="LevelSetCurvature: the margins' Hessian is exactly zero"):
         LevelSetCurvature(field=Margin())(b.model, b.x, b.y)
     assert LevelSetCurvature()(b.model, b.x, b.y).value.all()
-    with pytest.raises(UserError, match="`solver` must look for the largest magnitude, got which='smallest'"):
+    with pytest.raises(
+        UserError, match="`solver` must look for the largest_magnitude eigenvalue, got which='smallest'"
+    ):
         LevelSetCurvature(solver=Lanczos(which="smallest"))
     with pytest.raises(UserError, match="`solver`"):
         LevelSetCurvature(solver=2)

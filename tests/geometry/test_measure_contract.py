@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from meseta.errors import UserError
+from meseta.linalg import Lanczos
 from meseta.registry import methods
 
 MEASURES = sorted(methods("measures").items())
@@ -49,6 +50,21 @@ def test_one_bad_example_does_not_spoil_its_neighbours(measure):
 
 
 @every_measure
+def test_a_nan_without_a_gradient_is_no_flat_example(measure):
+    """A guard inside the model may put a NaN or an infinity where no gradient comes through."""
+    torch.manual_seed(0)
+    inner = nn.Sequential(nn.Linear(3, 8), nn.SiLU(), nn.Linear(8, 3))
+    x, y = torch.tensor([[0.5, 0.1, 0.2], [1.0, 0.2, 0.3], [0.3, 0.3, 0.4]]), torch.tensor([0, 1, 2])
+    for odd in (torch.nan, torch.inf):
+        found = measure()(lambda x, odd=odd: torch.where(x[:, :1] > 0.999, odd, inner(x)), x, y)
+        assert found.value[1].isnan()
+        assert found.value[[0, 2]].isfinite().all()
+        assert found.converged is None or not found.converged[1]
+        for part in found.parts.values():
+            assert part[1].isnan().all()
+
+
+@every_measure
 def test_bad_input_is_refused(measure, batch):
     with pytest.raises(UserError, match="`x` holds NaN"):
         measure()(batch.model, batch.x * torch.nan, batch.y)
@@ -56,3 +72,9 @@ def test_bad_input_is_refused(measure, batch):
         measure()(batch.model, batch.x, batch.y + 99)
     with pytest.raises(UserError, match="`model` must return logits"):
         measure()(lambda x: batch.model(x).sum(1), batch.x, batch.y)
+
+
+@pytest.mark.parametrize("name", ["JacobianSpectral", "CurvatureEstimates", "NormalizedCurvature", "LevelSetCurvature"])
+def test_a_norm_is_not_looked_for_at_the_wrong_end(name):
+    with pytest.raises(UserError, match="`solver` must look for the largest_magnitude"):
+        methods("measures")[name](solver=Lanczos(which="smallest"))

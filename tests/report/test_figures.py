@@ -96,7 +96,7 @@ def test_equal_values_have_one_full_bin(values: list[float | None], tmp_path: Pa
 
 def test_a_run_without_finite_values_keeps_its_note() -> None:
     assert histogram_of([None, None]) == []
-    (figure,) = histogram_of([None, math.nan, math.inf], [], [1.0, 2.0])
+    (figure,) = histogram_of([None, math.nan, math.inf], [1.0, 2.0])
     assert "3 not finite of 3" in figure.notes[0]
     assert all(math.isfinite(y) for trace in to_plotly(figure)["data"] for y in trace["y"])
 
@@ -138,7 +138,7 @@ def test_a_failed_figure_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_certified_curves_are_the_record_with_the_best_sound_bound_of_each_example() -> None:
-    low, high = [0.0, 0.1, 0.4, None], [0.0, 0.2, 0.1, 0.3]
+    low, high = [0.0, 0.1, 0.4, 0.1], [0.0, 0.2, 0.1, 0.3]
     bounds = [make_bounded("sound", low, "A"), make_bounded("sound", high, "B"), make_bounded("proxy", [9.0] * 4)]
     (figure,) = certified_curves(
         [make_record("a", bounds=bounds), make_record("b"), make_record("c", bounds=bounds[:1])]
@@ -151,6 +151,12 @@ def test_certified_curves_are_the_record_with_the_best_sound_bound_of_each_examp
     assert all(a >= b for a, b in pairwise(both.y))
     for radius, share in zip(both.x, both.y, strict=True):
         assert share == 25 * sum(value > radius for value in (0.0, 0.2, 0.4, 0.3))
+
+
+def test_a_radius_without_an_end_is_certified_as_far_as_the_axis_goes() -> None:
+    (figure,) = certified_curves([make_record("a", bounds=[make_bounded("sound", [None, 0.2, 0.1, 0.0])])])
+    assert figure.series[0].x[-1] == 0.2
+    assert (figure.series[0].y[0], figure.series[0].y[-1]) == (75, 25)
 
 
 def test_no_certified_curve_without_a_sound_bound() -> None:
@@ -190,7 +196,7 @@ def test_other_examples_and_norms_are_other_sandwiches() -> None:
 
 
 def test_parts_have_histograms_and_curves_bands() -> None:
-    parts = {"along_v": make_distribution(lognormal(2.0)), "empty": make_distribution([None, None])}
+    parts = {"along_v": make_distribution(lognormal(2.0)), "empty": make_distribution([None] * len(lognormal(1.0)))}
     curves = {"along_v": make_curve([4.0, 2.0, 1e-3]), "spectrum": make_curve([2.0, 1.0])}
     values = lognormal(1.0)
     records = [

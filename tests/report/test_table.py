@@ -134,7 +134,7 @@ def test_no_records() -> None:
 def test_distances_by_kind_certified_accuracy_and_tightness() -> None:
     bounds = [
         make_bounded("sound", [0.0, 0.1, 0.2, 0.3], "A"),
-        make_bounded("sound", [0.0, 0.2, 0.1, None], "B"),
+        make_bounded("sound", [0.0, 0.2, 0.1, 0.3], "B"),
         make_bounded("estimate", [0.0, 0.5, 0.5, 0.5]),
         make_bounded("attack", [0.0, 0.8, 0.4, None]),
     ]

@@ -13,7 +13,7 @@ from meseta.errors import UserError
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import normalized, per_example
 from meseta.linalg.random import randn
-from meseta.linalg.solver import Eigensolver
+from meseta.linalg.solver import Eigensolver, check_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,7 @@ class Haat(Attack):
         at_least("w1", self.w1, 0)
         at_least("w2", self.w2, 0)
         instance_of("solver", self.solver, Eigensolver)
-        if getattr(self.solver, "which", "largest") == "smallest":
-            raise UserError(f"`solver` must look for the largest eigenvalue, got {self.solver}. Set which: largest.")
+        check_end(self.solver, "largest", "largest_magnitude")
         if self.radius is not None:
             positive("radius", self.radius)
         elif not self.guarded:

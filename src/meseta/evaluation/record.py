@@ -7,9 +7,9 @@ that the schema does not know is an error, and so is a file of another schema ve
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from meseta.errors import UserError
 from meseta.files import write_text
@@ -114,7 +114,22 @@ class Curve(Section):
     """Examples with a NaN or infinite entry; left out of every summary."""
 
 
-class Measured(Distribution):
+class _PerExample(Distribution):
+    """A distribution that knows how many examples it is of, and whose parts are of the same."""
+
+    n: int
+    parts: dict[str, Distribution] = {}
+
+    @model_validator(mode="after")
+    def _as_many_values_as_examples(self) -> Self:
+        columns: list[Distribution] = [self, *self.parts.values()]
+        lengths = {len(column.values) for column in columns}
+        if self.n < 1 or lengths != {self.n}:
+            raise ValueError(f"n is {self.n}, and there are {sorted(lengths)} values")
+        return self
+
+
+class Measured(_PerExample):
     """One geometric measure, per example and in summary."""
 
     provenance: Provenance
@@ -134,7 +149,7 @@ class Measured(Distribution):
     """What else was found on the way, a list of numbers per example."""
 
 
-class Bounded(Distribution):
+class Bounded(_PerExample):
     """The distance per example within which one bound, or one attack, speaks about the prediction.
 
     `kind` says what it may be taken for: "sound", no adversarial example of this norm is nearer; "estimate", the same
@@ -162,8 +177,7 @@ class Bounded(Distribution):
 
         Certified accuracy for a sound bound; for attacks the accuracy that they leave.
         """
-        unknown = self.kind == "attack"  # no adversarial example was found; of a bound, None says nothing
-        return sum(unknown if v is None else v > radius for v in self.values) / self.n
+        return sum(v is None or v > radius for v in self.values) / self.n
 
 
 class Record(Section):

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
 from meseta.certificates.base import RadiusBound
+from meseta.checks import instance_of
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.record import Bounded, Curve, Distribution, Measured, Provenance
 from meseta.geometry.base import Measure
 
 Progress = Callable[[int], None]
+HALF_DIGIT = 5e-6
+"""The most, relatively, that rounding to six digits adds."""
 
 
 def measure(
@@ -44,6 +47,7 @@ def measure(
     Raises:
         UserError: what the measure refuses, or no data.
     """
+    instance_of("measure", measure, Measure)
     columns = Columns()
     for inputs, labels in batched(model, x, y, batch_size):
         columns.start(inputs)
@@ -77,6 +81,7 @@ def certify(
     progress: Progress | None = None,
 ) -> Bounded:
     """Take one bound on every example and summarise it; arguments and errors as of `measure`."""
+    instance_of("bound", bound, RadiusBound)
     columns = Columns()
     for inputs, labels in batched(model, x, y, batch_size):
         columns.start(inputs)
@@ -94,7 +99,7 @@ def certify(
         n=len(columns.main["value"]),
         correct=int(columns.main["correct"].sum()),
         parts={name: Distribution(**summary(part)) for name, part in columns.parts.items()},
-        **summary(columns.main["value"]),
+        **summary(columns.main["value"], rounded_down=True),
     )
 
 
@@ -133,8 +138,9 @@ class Columns:
         return {name: torch.cat(column) for name, column in self._parts.items()}
 
 
-def summary(value: Tensor) -> dict[str, Any]:
-    """Return the fields of a `Distribution` of one number per example (N,)."""
+def summary(value: Tensor, *, rounded_down: bool = False) -> dict[str, Any]:
+    """Return the fields of a `Distribution` of one number per example (N,), which has six digits."""
+    value = value * (1 - HALF_DIGIT) if rounded_down else value  # so that no six digits say more than the bound
     finite = value[value.isfinite()]
     return {
         "mean": float(finite.mean()) if len(finite) else None,

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
-from meseta.checks import check_batch, constant, derivatives_in_eval_mode
+from meseta.checks import check_batch, constant, derivatives_in_eval_mode, instance_of
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,20 @@ class Measurement:
     products: int = 0
     parts: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def only(self, finite: Tensor) -> "Measurement":
+        """Return the same with NaN where the model gave no finite answer: a logit may be NaN without a NaN gradient."""
+
+        def masked(found: Tensor) -> Tensor:
+            return torch.where(finite.view(-1, *[1] * (found.dim() - 1)), found, torch.nan)
+
+        return replace(
+            self,
+            value=masked(self.value),
+            residual=None if self.residual is None else masked(self.residual),
+            converged=None if self.converged is None else self.converged & finite,
+            parts={name: masked(part) for name, part in self.parts.items()},
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measure(ABC):
@@ -46,8 +61,17 @@ class Measure(ABC):
             UserError: x not finite, wrong shapes, labels outside 0..K-1, or a model that the measure is blind on.
         """
         check_batch(x, y)
+        self.check()
         with derivatives_in_eval_mode(model):
-            return self.at(model, constant(x), constant(y).long())
+            x, y = constant(x), constant(y).long()
+            found = self.at(model, x, y)
+            with torch.no_grad():
+                finite = model(x.clone()).isfinite().all(1)
+        return found if finite.all() else found.only(finite)
+
+    def check(self) -> None:
+        """Raise where a setting is of the wrong kind."""
+        return None
 
     @abstractmethod
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
@@ -68,6 +92,10 @@ class FieldMeasure(Measure):
     """
 
     field: ScalarField = CrossEntropy()
+
+    def check(self) -> None:
+        """Raise where the field is none."""
+        instance_of("field", self.field, ScalarField)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from meseta.geometry.second_order import check_seen, random_direction, start
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, normalized
 from meseta.linalg.power import HessianAscent
-from meseta.linalg.solver import Eigensolver
+from meseta.linalg.solver import Eigensolver, check_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,7 @@ class CurvatureEstimates(FieldMeasure):
 
     def __post_init__(self) -> None:
         instance_of("solver", self.solver, Eigensolver)
+        check_end(self.solver, "largest_magnitude")
         instance_of("ascent", self.ascent, HessianAscent)
         whole("seed", self.seed, 0)
 

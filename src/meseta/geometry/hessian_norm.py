@@ -13,7 +13,7 @@ from meseta.geometry.second_order import check_seen, check_small, dense, few_at_
 from meseta.linalg.dense import symmetric_eigenvalues
 from meseta.linalg.norms import INFINITY, dual_exponent, norm
 from meseta.linalg.operator_norm import OperatorNorm
-from meseta.linalg.solver import Solver
+from meseta.linalg.solver import Solver, check_end
 from meseta.shapes import Float
 
 
@@ -61,6 +61,8 @@ class HessianNorm(FieldMeasure):
         object.__setattr__(self, "p", exponent("p", self.p))
         object.__setattr__(self, "q", exponent("q", self.q))
         instance_of("solver", self.solver, Solver)
+        check_end(self.solver, "largest_magnitude")
+        instance_of("upper", self.upper, bool)
         whole("most", self.most, 1)
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:

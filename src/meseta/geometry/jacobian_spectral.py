@@ -11,7 +11,7 @@ from meseta.checks import check_logits, instance_of, whole
 from meseta.geometry.base import Measure, Measurement
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.random import randn
-from meseta.linalg.solver import Eigensolver
+from meseta.linalg.solver import Eigensolver, check_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class JacobianSpectral(Measure):
 
     def __post_init__(self) -> None:
         instance_of("solver", self.solver, Eigensolver)
+        check_end(self.solver, "largest_magnitude", "largest")
         whole("seed", self.seed, 0)
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:

@@ -8,11 +8,11 @@ from torch import Tensor
 from meseta.autodiff.hessian import Hessian
 from meseta.autodiff.scalar_fields import Model
 from meseta.checks import instance_of
-from meseta.errors import UserError
 from meseta.geometry.base import FieldMeasure, Measurement
 from meseta.geometry.second_order import check_seen, random_direction
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, normalized, per_example
+from meseta.linalg.solver import check_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,7 @@ class LevelSetCurvature(FieldMeasure):
 
     def __post_init__(self) -> None:
         instance_of("solver", self.solver, Lanczos)
-        if self.solver.which != "largest_magnitude":
-            raise UserError(
-                f"`solver` must look for the largest magnitude, got which={self.solver.which!r}: at the ends of the "
-                "spectrum it may find the 0 that P H P has along the gradient."
-            )
+        check_end(self.solver, "largest_magnitude")  # an end may be the 0 that P H P has along the gradient
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:
         """Return the curvature per example, with residual and convergence."""

@@ -11,7 +11,7 @@ from meseta.geometry.base import FieldMeasure, Measurement
 from meseta.geometry.second_order import check_seen, start
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm
-from meseta.linalg.solver import Eigensolver
+from meseta.linalg.solver import Eigensolver, check_end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,7 @@ class NormalizedCurvature(FieldMeasure):
 
     def __post_init__(self) -> None:
         instance_of("solver", self.solver, Eigensolver)
+        check_end(self.solver, "largest_magnitude")
         positive("floor", self.floor)
 
     def at(self, model: Model, x: Tensor, y: Tensor) -> Measurement:

@@ -62,6 +62,13 @@ class Eigenpairs:
     products: int
 
 
+def check_end(solver: Solver, *ends: Which) -> None:
+    """Raise where a solver with a choice looks for another end of the spectrum than one of those named."""
+    found = getattr(solver, "which", ends[0])
+    if found not in ends:
+        raise UserError(f"`solver` must look for the {' or '.join(ends)} eigenvalue, got which={found!r}. Set that.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Eigensolver(Solver):
     """An iteration for an extreme eigenpair of each symmetric matrix in a batch."""

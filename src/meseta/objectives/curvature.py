@@ -16,7 +16,7 @@ from meseta.errors import UserError
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import norm, normalized
 from meseta.linalg.random import rand, randn
-from meseta.linalg.solver import Solver
+from meseta.linalg.solver import Solver, check_end
 from meseta.objectives.base import Penalty, Regularizer
 
 Norm = Literal["spectral", "trace", "frobenius", "squared_frobenius"]
@@ -89,10 +89,7 @@ class Curvature(Regularizer):
             )
         if self.solver is not None:
             instance_of("solver", self.solver, Solver)
-        if getattr(self.solver, "which", "largest") == "smallest":
-            raise UserError(
-                f"`solver` must look for the largest eigenvalue, got {self.solver}: the smallest is no norm."
-            )
+            check_end(self.solver, "largest_magnitude", "largest")
         if self.solver is not None and self._estimator != "krylov":
             raise UserError(f"`solver` is of the estimator krylov, and {self._estimator} uses none. Leave it out.")
 

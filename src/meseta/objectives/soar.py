@@ -15,6 +15,7 @@ from meseta.errors import UserError, unknown_name
 from meseta.linalg.lanczos import Lanczos
 from meseta.linalg.norms import INFINITY, norm, normalized, per_example
 from meseta.linalg.random import rand, randn
+from meseta.linalg.solver import check_end
 from meseta.objectives.base import Penalty, Regularizer
 from meseta.threat import Threat
 
@@ -94,8 +95,7 @@ class Soar(Regularizer):
         for name in ("value_clip", "gradient_clip"):
             if getattr(self, name) is not None:
                 positive(name, getattr(self, name))
-        if self.solver.which != "largest":
-            raise UserError(f"`solver` must look for the largest eigenvalue, got {self.solver}. Set which: largest.")
+        check_end(self.solver, "largest")
         defaults = {field.name: field.default for field in fields(self)}
         for name in {name for names in FIELDS.values() for name in names} - set(FIELDS[self.form]):
             if getattr(self, name) != defaults[name]:

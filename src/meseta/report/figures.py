@@ -174,7 +174,8 @@ def certified_curves(records: Sequence[Record]) -> list[LineFigure]:
 def _certified_figure(norm: str, by_run: Mapping[int, Sandwich]) -> LineFigure:
     certified = {style: one.certified for style, one in sorted(by_run.items()) if one.certified is not None}
     # A long tail of a few examples would leave no room for all others.
-    end = max((sorted(values)[len(values) * 99 // 100] for values in certified.values()), default=0.0)
+    finite = {style: sorted(v for v in values if v < math.inf) or [0.0] for style, values in certified.items()}
+    end = max((values[len(values) * 99 // 100] for values in finite.values()), default=0.0)
     radii = tuple(end * i / RADII for i in range(RADII + 1)) if end > 0 else (0.0,)
     series = []
     for style, values in certified.items():

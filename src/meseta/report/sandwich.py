@@ -1,4 +1,4 @@
-"""What bounds and attacks say about the same examples: certified radius <= estimate <= smallest attack."""
+"""What bounds and attacks say about the same examples: certified radius <= smallest attack, estimates in between."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -64,9 +64,8 @@ class Sandwich:
 
 
 def distances(one: Bounded) -> list[float]:
-    """Return the distances; where there is none, infinity for attacks, which found nothing, and 0 for bounds."""
-    missing = math.inf if one.kind == "attack" else 0.0
-    return [missing if value is None else value for value in one.values]
+    """Return the distances, infinite where the record has none: nothing was found, or nothing can be."""
+    return [math.inf if value is None else value for value in one.values]
 
 
 def sandwiches(runs: Sequence[Run]) -> list[Sandwich]:
@@ -86,9 +85,9 @@ def sandwiches(runs: Sequence[Run]) -> list[Sandwich]:
 
 
 def largest(runs: Sequence[Run]) -> dict[str, dict[int, Sandwich]]:
-    """Return for each norm and run (by its style) the sandwich of the most examples, on which tables compare."""
+    """Return for each norm and run (by its style) the sandwich that tables compare: of test data, of most examples."""
     found: dict[str, dict[int, Sandwich]] = {}
-    for one in sorted(sandwiches(runs), key=lambda one: one.n):
+    for one in sorted(sandwiches(runs), key=lambda one: (one.split == "test", one.n)):
         found.setdefault(one.norm, {})[one.run.style] = one
     return {norm: found[norm] for norm in NORMS if norm in found}
 
