@@ -216,15 +216,19 @@ def _sandwich(key: str, title: str, one: Sandwich) -> CloudFigure:
     key_column = one.attacked or columns[0]
     rank = {i: 100 * (k + 0.5) / len(right) for k, i in enumerate(sorted(right, key=lambda i: key_column[i]))}
     shown = [value for column in columns for i in right if 0 < (value := column[i]) < math.inf]
-    log_y = _spans_magnitudes(shown)
+    log_y = _spans_magnitudes(sorted(shown)[len(shown) // 50 :])  # a few tiny ones would leave no room for all others
     clouds, off = [], []
     for member, column in zip(one.members, columns, strict=True):
         at = [i for i in rank if column[i] < math.inf and (column[i] > 0 or not log_y)]
         name = f"{KINDS[member.kind]}: {member.name}"
         order = one.of(member.kind).index(member)
         clouds.append(Cloud(name, member.kind, order, tuple(rank[i] for i in at), tuple(column[i] for i in at)))
-        missing = "without one found" if member.kind == "attack" else "zero"
-        off += [f"{name}: {len(rank) - len(at)} {missing}, not on the axis."] if len(at) < len(rank) else []
+        endless = sum(column[i] == math.inf for i in rank)
+        without = {
+            "without one found" if member.kind == "attack" else "infinite": endless,
+            "zero": len(rank) - len(at) - endless,
+        }
+        off += [f"{name}: {count} {what}, not on the axis." for what, count in without.items() if count]
     wrong = one.n - len(right)
     return CloudFigure(
         key=key,
