@@ -12,6 +12,7 @@ from torch import Tensor
 
 from meseta.attacks import FMN, Attack, MinimumNormAttack
 from meseta.certificates import CurvatureCertificate, HolderEstimate, LinearPiece, LipschitzCertificate, RadiusBound
+from meseta.certificates.chain import read_chain
 from meseta.checks import usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
@@ -241,9 +242,23 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
     return read_record(run.folder)
 
 
-def offered_bounds() -> tuple[RadiusBound, ...]:
-    """Return what `meseta certify` takes where nothing is asked for: two certificates, an estimate and a proxy."""
-    return CurvatureCertificate(), LipschitzCertificate(), HolderEstimate(), LinearPiece()
+WIDE = 2048
+"""From so many units in a layer on, certificates in balls take seconds for each example."""
+
+
+def offered_bounds(run: Run, x: Tensor) -> tuple[RadiusBound, ...]:
+    """Return what `meseta certify` takes where nothing is asked for: two certificates, an estimate and a proxy.
+
+    The certificates follow a ball around each example, or hold everywhere where the network is wide.
+    """
+    try:
+        chain = read_chain(run.model, x, "certify", curved=False)
+    except UserError:  # which says why when the certificates are tried
+        widest = 0
+    else:
+        widest = max(prod(affine.out_shape) for affine in chain.maps)
+    curvature = CurvatureCertificate(bound="local" if widest < WIDE else "interval")
+    return curvature, LipschitzCertificate(local=widest < WIDE), HolderEstimate(), LinearPiece()
 
 
 def settle(run: Run, config: CertifyConfig) -> tuple[CertifyConfig, list[str]]:
@@ -253,7 +268,7 @@ def settle(run: Run, config: CertifyConfig) -> tuple[CertifyConfig, list[str]]:
     x, y = next(run.batches(config.split, 4, 4))
     y = predict(run.model, x, y).argmax(1)  # a bound may refuse a network only where it is right
     covering, refused = [], []
-    for bound in offered_bounds():
+    for bound in offered_bounds(run, x):
         try:
             bound(run.model, x, y)
             covering.append(bound)
