@@ -20,7 +20,8 @@ from meseta.linalg.norms import norm, per_example
 from meseta.linalg.upper_bounds import OUTWARD, eigenvalue_bound, matrix_norm_bound
 
 JACOBIAN = 2**20
-"""Jacobians of a layer are held as a matrix up to so many entries an example, beyond only by a bound of their norm."""
+"""A layer's Jacobian is held as a matrix up to so many entries, half as many in balls, which have one for each example;
+beyond, only by a bound of its norm."""
 SLAB = 2**24
 """Eigenproblems are taken together up to so many matrix entries."""
 
@@ -40,6 +41,7 @@ class Enclosure:
 
     def __init__(self, chain: Chain, x: Tensor, radius: Tensor | None) -> None:
         self.chain = chain
+        self._most = JACOBIAN if radius is None else JACOBIAN // 2
         self.slopes: list[Interval] = []
         self.bends: list[Interval] = []
         self.jacobians: list[JacobianBound] = []
@@ -64,8 +66,8 @@ class Enclosure:
     def _following(self, affine: AffineMap, x: Tensor) -> "JacobianBound":
         """Return what is known of the Jacobian of the next pre-activations."""
         if not self.jacobians:
-            return JacobianBound.first(affine, x)
-        return self.jacobians[-1].then(self.slopes[-1], affine)
+            return JacobianBound.first(affine, x, self._most)
+        return self.jacobians[-1].then(self.slopes[-1], affine, self._most)
 
     def curvature(self, rows: Tensor) -> Tensor:
         """Return a bound, at least 0, of the largest eigenvalue of grad^2 (u^T z) in the whole ball, (B, T).
@@ -113,15 +115,15 @@ class JacobianBound:
         self.norm, self.rows, self.centre, self.error, self.error_rows = norm, rows, centre, error, error_rows
 
     @staticmethod
-    def first(affine: AffineMap, x: Tensor) -> "JacobianBound":
+    def first(affine: AffineMap, x: Tensor, most: int) -> "JacobianBound":
         """Return the Jacobian of the first map, which is the same everywhere."""
         norm = x.new_full((len(x),), affine.norm)
         rows = affine.row_norms.expand(len(x), *affine.out_shape)
-        known = affine.matrix is not None and affine.matrix.numel() <= JACOBIAN
+        known = affine.matrix is not None and affine.matrix.numel() <= most
         centre = affine.matrix.expand(len(x), -1, -1) if known and affine.matrix is not None else None
         return JacobianBound(norm, rows, centre, torch.zeros_like(norm), torch.zeros_like(rows).flatten(1))
 
-    def then(self, slopes: Interval, affine: AffineMap) -> "JacobianBound":
+    def then(self, slopes: Interval, affine: AffineMap, most: int) -> "JacobianBound":
         """Return what is known of W diag(s) B for every s in the interval.
 
         With s = c + r, |r| <= spread:  W diag(s) (C + E) = W diag(c) C + [W diag(r) C + W diag(s) E].
@@ -130,7 +132,7 @@ class JacobianBound:
         norm = affine.norm * steepest * self.norm
         rows = affine.row_norms * per_example(steepest * self.norm, affine.row_norms[None])
         matrix = affine.matrix
-        if self.centre is None or matrix is None or len(matrix) * self.centre.shape[2] > JACOBIAN:
+        if self.centre is None or matrix is None or len(matrix) * self.centre.shape[2] > most:
             return JacobianBound(norm, rows, None, norm, rows.flatten(1))
         spread, size = slopes.spread.flatten(1), slopes.size.flatten(1)
         centre = matrix @ (slopes.centre.flatten(1)[:, :, None] * self.centre)
