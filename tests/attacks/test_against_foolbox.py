@@ -69,7 +69,7 @@ def test_fmn_equals_foolbox(trained_cnn):
         trained_cnn, foolbox.attacks.LInfFMNAttack(steps=40), FMN(threat=Threat("Linf"), steps=40, start=None)
     )
     assert ours.isfinite().all()
-    assert ours.median().item() == pytest.approx(theirs.median().item(), rel=0.02)
+    assert ours.median() <= 1.02 * theirs.median()
     assert (ours > 1.02 * theirs).sum() <= 1
 
 
@@ -91,7 +91,7 @@ def test_deepfool_is_as_near_as_foolbox(trained_cnn, norm):
         trained_cnn, getattr(foolbox.attacks, f"{norm}DeepFoolAttack")(), DeepFool(threat=Threat(norm))
     )
     assert ours.isfinite().all()
-    assert ours.median().item() == pytest.approx(theirs.median().item(), rel=0.02)
+    assert ours.median() <= 1.02 * theirs.median()
 
 
 def test_the_attack_reads_gradients_of_the_input_alone(trained_cnn):

@@ -99,9 +99,15 @@ def test_a_forward_that_is_not_its_layers_is_refused_however_small_its_logits():
     hooked[2].register_forward_hook(lambda module, inputs, output: 3 * output)
     rounded = nn.Sequential(Rounded(5, 3)).double()
     shifted = Shifted(*mlp(nn.Tanh, 2, scale=1e-4))
+    around = mlp(nn.Tanh, 2)
+    around.register_forward_pre_hook(lambda module, inputs: (inputs[0] / 2,))
+    for read_by in (CurvatureCertificate(), LipschitzCertificate()):
+        with pytest.raises(UserError, match=r"model \(Sequential\): has hooks"):
+            read_by(around, x, y)
     for model, name in ((hooked, r"2 \(Linear\)"), (rounded, r"0 \(Rounded\)"), (shifted, r"model \(Shifted\)")):
-        for read_by in (CurvatureCertificate(), LipschitzCertificate(), CurvatureBound()):
-            with pytest.raises(UserError, match=name + ": (has hooks or a forward of its own|an unknown layer)"):
+        training = () if model is hooked else (CurvatureBound(),)  # which takes hooks for observers
+        for read_by in (CurvatureCertificate(), LipschitzCertificate(), *training):
+            with pytest.raises(UserError, match=name + ": (has hooks|has a forward of its own|an unknown layer)"):
                 read_by(model, x, y)
 
 

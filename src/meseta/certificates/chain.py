@@ -67,9 +67,11 @@ def read_chain(model: Model, x: Tensor, who: str, *, curved: bool, trainable: bo
     def weight_of(tensor: Tensor) -> Tensor:
         return tensor if trainable else tensor.detach().double()
 
+    hooked = [] if trainable else [(name, part) for name, part in model.named_modules() if _hooked(part)]
+    refused += [f"{name or 'model'} ({type(part).__name__}): has hooks" for name, part in hooked]
     for name, layer in _layers(model, ""):
         if not _plain(layer):
-            refused.append(f"{name} ({type(layer).__name__}): has hooks or a forward of its own")
+            refused.append(f"{name} ({type(layer).__name__}): has a forward of its own")
             continue
         activation = known_activation(layer)
         if activation is not None:
@@ -138,14 +140,18 @@ def _layers(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _plain(module: nn.Module) -> bool:
-    """Return whether a module's forward is that of torch's or meseta's class, and nothing stands around it.
-
-    The hooks of torch.nn.utils, which make weights anew, may.
-    """
+    """Return whether a module's forward is that of torch's or meseta's class."""
     home = next(c for c in type(module).__mro__ if "forward" in vars(c)).__module__
+    return home.startswith(("torch.nn.modules.", "meseta.models.")) and "forward" not in vars(module)
+
+
+def _hooked(module: nn.Module) -> bool:
+    """Return whether a module has hooks but for those of torch.nn.utils, which make weights anew.
+
+    What they do nobody knows: a certificate stops there, a penalty takes them for the observers that they mostly are.
+    """
     hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
-    known = home.startswith(("torch.nn.modules.", "meseta.models.")) and "forward" not in vars(module)
-    return known and all(type(hook).__module__.startswith("torch.nn.utils") for hook in hooks)
+    return not all(type(hook).__module__.startswith("torch.nn.utils") for hook in hooks)
 
 
 def _affine(
