@@ -24,15 +24,13 @@ def published_curvature(
     edge = rows.new_tensor(torch.inf, dtype=torch.float64)
     slopes = [float(torch.stack(a.slopes(-edge, edge)).abs().max()) for a in chain.activations]
     bends = [float(torch.stack(a.bends(-edge, edge)).abs().max()) for a in chain.activations]
-    sensitivity = chain.maps[-1].transposed(rows).abs() if chain.activations else None
-    sensitivities = []
-    for affine, slope in zip(reversed(chain.maps[:-1]), reversed(slopes), strict=True):
-        assert sensitivity is not None
-        sensitivities.append(sensitivity.flatten(1).amax(1))
-        sensitivity = affine.absolute_transposed(slope * sensitivity)
+    sensitivities = [chain.maps[-1].transposed(rows).abs()]
+    for affine, slope in zip(chain.maps[-2:0:-1], slopes[:0:-1], strict=True):
+        sensitivities.append(affine.absolute_transposed(slope * sensitivities[-1]))
     total = rows.new_zeros(len(rows))
     reach: Tensor | float = 1.0  # r_I, up to the norm of the layer itself
-    for index, (bend, largest) in enumerate(zip(bends, reversed(sensitivities), strict=True)):
+    for index, (bend, sensitivity) in enumerate(zip(bends, reversed(sensitivities), strict=False)):
+        largest = sensitivity.flatten(1).amax(1)
         reach = reach * (chain.maps[index].norm if norms is None else norms[index])
         total = total + bend * reach**2 * largest
         reach = reach * slopes[index]

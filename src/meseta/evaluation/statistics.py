@@ -55,18 +55,19 @@ def measure(
         columns.add({"value": found.value, "residual": found.residual, "converged": found.converged}, found.parts)
         if progress:
             progress(len(labels))
-    converged, residual = columns.main.get("converged"), columns.main.get("residual")
+    main, parts = columns.main, columns.parts
+    value, residual, converged = main["value"], main.get("residual"), main.get("converged")
     return Measured(
         provenance=columns.stop(),
         name=measure.name,
         measure=repr(measure),
         split=split,
-        n=len(columns.main["value"]),
+        n=len(value),
         converged=None if converged is None else float(converged.mean()),
-        residual=None if residual is None else _quantile(residual[columns.main["value"].isfinite()], 0.5),
-        parts={name: Distribution(**summary(part)) for name, part in columns.parts.items() if part.dim() == 1},
-        curves={name: _curve(part) for name, part in columns.parts.items() if part.dim() == 2},
-        **summary(columns.main["value"]),
+        residual=None if residual is None else _quantile(residual[value.isfinite()], 0.5),
+        parts={name: Distribution(**summary(part)) for name, part in parts.items() if part.dim() == 1},
+        curves={name: _curve(part) for name, part in parts.items() if part.dim() == 2},
+        **summary(value),
     )
 
 
@@ -89,6 +90,7 @@ def certify(
         columns.add({"value": found.value, "correct": found.correct}, found.parts)
         if progress:
             progress(len(labels))
+    main = columns.main
     return Bounded(
         provenance=columns.stop(),
         name=bound.name,
@@ -96,10 +98,10 @@ def certify(
         kind=bound.kind,
         norm=bound.norm,
         split=split,
-        n=len(columns.main["value"]),
-        correct=int(columns.main["correct"].sum()),
+        n=len(main["value"]),
+        correct=int(main["correct"].sum()),
         parts={name: Distribution(**summary(part)) for name, part in columns.parts.items()},
-        **summary(columns.main["value"], rounded_down=True),
+        **summary(main["value"], rounded_down=True),
     )
 
 
