@@ -11,7 +11,7 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import derivatives_of_derivatives, leaf, value_and_gradient
 from meseta.autodiff.scalar_fields import BoundField, Model, margin_to, rivals
-from meseta.certificates.base import Estimate
+from meseta.certificates.base import Estimate, check_norm
 from meseta.checks import whole
 from meseta.errors import UserError
 from meseta.linalg.norms import dual_vector, norm, per_example
@@ -49,8 +49,7 @@ class BallEstimate(Estimate):
     """The name of the part that holds C."""
 
     def __post_init__(self) -> None:
-        if self.norm not in ("Linf", "L2", "L1"):
-            raise UserError(f"`norm` must be Linf, L2 or L1, got {self.norm!r}.")
+        check_norm(self.norm)
         whole("samples", self.samples, 0)
         whole("steps", self.steps, 0)
         whole("seed", self.seed, 0)

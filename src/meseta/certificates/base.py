@@ -127,3 +127,9 @@ class Proxy(RadiusBound):
     """The distance in a simplified model of the classifier: neither an upper nor a lower bound of the true one."""
 
     kind: ClassVar[Kind] = "proxy"
+
+
+def check_norm(norm: str) -> None:
+    """Raise unless the setting `norm` of a bound is that of a threat."""
+    if norm not in ("Linf", "L2", "L1"):
+        raise UserError(f"`norm` must be Linf, L2 or L1, got {norm!r}.")

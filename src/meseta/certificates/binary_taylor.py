@@ -8,10 +8,9 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import value_and_gradient
 from meseta.autodiff.scalar_fields import Decision, Model
-from meseta.certificates.base import Proxy
+from meseta.certificates.base import Proxy, check_norm
 from meseta.certificates.taylor import taylor_radius
 from meseta.checks import at_least, check_batch, check_logits, constant, derivatives_in_eval_mode
-from meseta.errors import UserError
 from meseta.linalg.norms import norm
 from meseta.shapes import Float, Int
 from meseta.threat import Norm, Threat
@@ -48,8 +47,7 @@ class BinaryTaylor(Proxy):
     norm: Norm = "L2"
 
     def __post_init__(self) -> None:
-        if self.norm not in ("Linf", "L2", "L1"):
-            raise UserError(f"`norm` must be Linf, L2 or L1, got {self.norm!r}.")
+        check_norm(self.norm)
 
     def at(
         self, model: Model, x: Float[Tensor, "b *input"], y: Int[Tensor, "b"]

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
-from meseta.certificates.base import Proxy
+from meseta.certificates.base import Proxy, check_norm
 from meseta.certificates.rival_margins import RivalMargins
-from meseta.errors import UserError
 from meseta.shapes import Float, Int
 from meseta.threat import Norm, Threat
 
@@ -31,8 +30,7 @@ class LinearPiece(Proxy):
     norm: Norm = "L2"
 
     def __post_init__(self) -> None:
-        if self.norm not in ("Linf", "L2", "L1"):
-            raise UserError(f"`norm` must be Linf, L2 or L1, got {self.norm!r}.")
+        check_norm(self.norm)
 
     def at(
         self, model: Model, x: Float[Tensor, "b *input"], y: Int[Tensor, "b"]
