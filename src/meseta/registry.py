@@ -11,6 +11,7 @@ KINDS = {
     "attacks": ("meseta.attacks", "Attack"),
     "measures": ("meseta.geometry", "Measure"),
     "bounds": ("meseta.certificates", "RadiusBound"),
+    "checks": ("meseta.evaluation.masking", "MaskingCheck"),
     "models": ("meseta.models", "Architecture"),
     "scalar fields": ("meseta.autodiff", "ScalarField"),
     "solvers": ("meseta.linalg", "Solver"),

@@ -63,10 +63,13 @@ class AttackResult(Section):
     name: str
     """A short name, for tables: `PGD-40 CrossEntropy`."""
     accuracy: float
-    """Share of all examples that this attack broke neither at this eps nor at a smaller one, in [0, 1]."""
+    """Share of all examples that stand, in [0, 1]: that this attack broke neither at this eps nor at a smaller one; in
+    a cascade, that neither it nor an earlier attack did."""
     violations: int
     """Examples that the attack returned outside the ball or the bounds, and that the judge brought back."""
     seconds: float
+    attacked: int | None = None
+    """Examples that the attack met: those standing when it began."""
 
 
 class RobustAccuracy(Section):
@@ -75,8 +78,71 @@ class RobustAccuracy(Section):
     norm: Literal["Linf", "L2", "L1"]
     eps: float
     worst_case: float
-    """Share of all examples that no attack of this norm broke at this eps or a smaller one, in [0, 1]."""
+    """Share of all examples that nothing of this norm broke at this eps or a smaller one, in [0, 1]."""
     attacks: list[AttackResult]
+    cascade: bool = False
+    """Whether each attack met only the examples that the earlier ones left standing; elsewhere each met all."""
+    by_checks: int = 0
+    """Examples that the masking checks broke and no attack did; the worst case counts them as broken."""
+
+
+Level = Literal["fine", "suspicious", "broken", "untested"]
+Verdict = Literal["trusted", "suspicious", "broken"]
+
+
+class Finding(Section):
+    """What one masking check saw."""
+
+    check: str
+    """The check with all its settings, as written in Python."""
+    name: str
+    """A short name, for tables: `BlackBox`."""
+    level: Level
+    """"untested" where the check does not apply to the model or the threat."""
+    evidence: str
+    """One sentence with the numbers."""
+    rule: str
+    """What makes a model suspicious or broken, in words and numbers."""
+    figures: dict[str, float | None]
+    """The numbers by name; shares in [0, 1]."""
+    seconds: float
+
+
+class Masking(Section):
+    """Whether gradient attacks see what this model does, from several independent checks on its first examples."""
+
+    provenance: Provenance
+    norm: Literal["Linf", "L2", "L1"]
+    eps: float
+    split: str
+    n: int
+    """Examples examined: the correctly classified ones among the first."""
+    verdict: Verdict
+    """The worst level among the findings."""
+    findings: list[Finding]
+
+    @model_validator(mode="after")
+    def _verdict_follows_from_the_findings(self) -> Self:
+        if self.verdict != verdict_of([finding.level for finding in self.findings]):
+            raise ValueError(f"the verdict is {self.verdict!r}, which its findings do not say")
+        return self
+
+
+def verdict_of(levels: Sequence[Level]) -> Verdict:
+    """Return the worst of the levels; a model that no check faults is trusted."""
+    if "broken" in levels:
+        return "broken"
+    return "suspicious" if "suspicious" in levels else "trusted"
+
+
+class Transformed(Section):
+    """Accuracy under a transformation of the inputs that is no norm ball: rotation and translation, Gaussian noise."""
+
+    transformation: str
+    """The transformation with all its settings, as written in Python."""
+    name: str
+    accuracy: float
+    seconds: float
 
 
 class Evaluation(Section):
@@ -89,6 +155,11 @@ class Evaluation(Section):
     nonfinite_logits: int
     """Examples with NaN or infinite logits; they count as misclassified."""
     robust: list[RobustAccuracy]
+    suite: str | None = None
+    """The name of the suite of attacks; None where they were chosen one by one."""
+    masking: Masking | None = None
+    """None where nothing was checked: then nobody knows whether to trust the figures."""
+    transformed: list[Transformed] = []
 
 
 class Distribution(Section):
