@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -35,6 +39,73 @@ def test_evaluate_and_measure_add_to_the_record(run, capsys):
     assert main(["measure", str(run), "--n", "10", "--measures", radius]) == 0
     assert len(read_record(run).measures) == 3  # the same measure with other settings is another measure
     assert f"{100 * record.evaluation.clean_accuracy:.1f}" in shown
+
+
+def test_evaluate_leads_with_the_verdict_and_takes_suites_sources_and_nearest(run, tmp_path, capsys):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    options = ["--suite", "quick", "--eps", "8/255", "--n", "30", "--checked", "10", "--sources", f"[{run}]"]
+    more = ["--transformations", "[GaussianNoise]", "--nearest", "[DeepFool]"]
+    assert main(["evaluate", str(copy), *options, *more]) == 0
+    evaluation = read_record(copy).evaluation
+    assert evaluation.suite == "quick"
+    assert [a.name for a in evaluation.robust[0].attacks][2].startswith("Transfer from a")
+    assert [t.name for t in evaluation.transformed] == ["GaussianNoise 0.1"]
+    assert [(b.kind, b.norm, b.n) for b in read_record(copy).bounds] == [("attack", "Linf", 30)]
+    assert capsys.readouterr().out.startswith(f"masking: {evaluation.masking.verdict}")
+    assert main(["evaluate", str(copy), *options, "--checks", "[OneStep]"]) == 0
+    assert [f.name for f in read_record(copy).evaluation.masking.findings] == ["OneStep"]
+    assert main(["evaluate", str(copy), *options, "--checks", "[]"]) == 0
+    assert read_record(copy).evaluation.masking is None
+    assert "masking: not checked" in capsys.readouterr().out
+
+
+def killed(arguments, when):
+    """Run the command line in a process of its own, and kill it as soon as `when()` holds."""
+    process = subprocess.Popen([sys.executable, "-m", "meseta", *arguments], stdout=subprocess.DEVNULL)
+    while process.poll() is None and not when():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path):
+    whole, dead = tmp_path / "whole", tmp_path / "dead"
+    for folder in (whole, dead):
+        shutil.copytree(run, folder)
+    options = ["--eps", "0.05", "0.1", "--n", "60", "--batch_size", "20", "--checked", "10"]
+    assert main(["evaluate", str(whole), *options]) == 0
+    unfinished = dead / "evaluation.unfinished"
+    code = killed(["evaluate", str(dead), *options], lambda: len(list(unfinished.glob("[!.]*.json"))) > 1)
+    assert code == -signal.SIGKILL
+    assert read_record(dead).evaluation is None
+    kept = {file: file.stat().st_mtime_ns for file in unfinished.glob("[!.]*.json")}
+    assert main(["evaluate", str(dead), *options]) == 0
+    assert kept
+    assert not unfinished.exists()
+    assert figures(dead) == figures(whole)
+
+
+def test_several_processes_write_the_same_record_as_one(run, tmp_path):
+    one, three = tmp_path / "one", tmp_path / "three"
+    for folder, processes in ((one, "1"), (three, "3")):
+        shutil.copytree(run, folder)
+        options = ["--suite", "quick", "--eps", "0.1", "--n", "60", "--batch_size", "20", "--checked", "10"]
+        assert main(["evaluate", str(folder), *options, "--processes", processes]) == 0
+    assert figures(one) == figures(three)
+    assert not (three / "evaluation.unfinished").exists()
+
+
+def figures(folder):
+    """Return everything that an evaluation found, without its times."""
+    evaluation = read_record(folder).evaluation.model_dump(exclude={"provenance": True})
+
+    def timeless(part):
+        if isinstance(part, dict):
+            return {key: timeless(value) for key, value in part.items() if key not in ("seconds", "provenance")}
+        return [timeless(value) for value in part] if isinstance(part, list) else part
+
+    return timeless(evaluation)
 
 
 def test_measure_and_certify_write_the_figures_of_the_run(run, tmp_path, capsys):

@@ -11,7 +11,7 @@ from meseta.errors import UserError, require, unknown_name
 from meseta.version import __version__
 
 if TYPE_CHECKING:
-    from meseta.evaluation.record import Record
+    from meseta.evaluation.record import Masking, Record
     from meseta.workflow import Run
 
 Config = TypeVar("Config")
@@ -23,7 +23,7 @@ The geometry of a classifier's input space: train robust image classifiers, meas
 verbs:
   demo      train, attack and measure several objectives side by side, and write their report
   train     train one run
-  evaluate  clean and robust accuracy of a run: every attack, worst case per example
+  evaluate  masking checks, clean and robust accuracy of a run: worst case per example over a suite of attacks
   measure   curvature and gradients of a run, per example
   certify   bounds on the distance to the nearest adversarial example: sound ones, estimates, proxies and attacks apart
   report    one HTML page, figures and a Markdown table from the records of runs
@@ -91,16 +91,29 @@ def evaluate(arguments: list[str]) -> None:
     options = parser(
         EvaluateConfig,
         prog="meseta evaluate",
-        usage="meseta evaluate RUN [--norm Linf --eps 2/255 4/255 [--norm L2 --eps 0.5 ...]] [OPTIONS]",
-        description="Clean accuracy, and accuracy under every attack with the worst case per example. "
-        "`--norm NORM --eps EPS ...` may be repeated and stands for --threats.",
+        usage="meseta evaluate RUN [--norm Linf --eps 2/255 4/255 [--norm L2 --eps 0.5 ...]] [--suite SUITE] [OPTIONS]",
+        description="Masking checks with their verdict, clean accuracy, and the worst case per example over a suite of "
+        "attacks. `--norm NORM --eps EPS ...` may be repeated and stands for --threats. After an interruption the same "
+        "command goes on where it stopped.",
     )
-    config, run = _with_run(options, EvaluateConfig, _threats(arguments))
+    options.add_argument("--processes", type=int, default=1, help="how many share the work")
+    config, run, parsed = _with_run(options, EvaluateConfig, _threats(arguments))
     if run.record.evaluation is not None:
         _say("the earlier evaluation in this run's record is replaced")
-    with _progress("attacking", len(run.examples(config.split, config.n))) as advance:
-        record = evaluate_run(run, config, progress=advance)
+    with _progress("checking, then attacking", len(run.examples(config.split, config.n))) as advance:
+        record = evaluate_run(run, config, processes=parsed["processes"], progress=advance, examined=_say_verdict)
     _show([record])
+
+
+def _say_verdict(masking: "Masking | None") -> None:
+    """Tell what the masking checks found."""
+    if masking is None:
+        _say("masking: not checked")
+        return
+    _say(f"masking: {masking.verdict} ({len(masking.findings)} checks on {masking.n} examples)")
+    for finding in masking.findings:
+        if finding.level in ("suspicious", "broken"):
+            _say(f"  {finding.level}: {finding.name}: {finding.evidence}")
 
 
 def measure(arguments: list[str]) -> None:
@@ -109,7 +122,7 @@ def measure(arguments: list[str]) -> None:
     from meseta.workflow import MeasureConfig, measure_run
 
     options = parser(MeasureConfig, prog="meseta measure", description="Curvature and gradients of a run.")
-    config, run = _with_run(options, MeasureConfig, arguments)
+    config, run, _ = _with_run(options, MeasureConfig, arguments)
     total = len(run.examples(config.split, config.n)) * len(config.measures)
     with _progress("measuring", total) as advance:
         record = measure_run(run, config, progress=advance)
@@ -127,7 +140,7 @@ def certify(arguments: list[str]) -> None:
         prog="meseta certify",
         description="Certified radii, estimates, proxies and the smallest attacks of a run, per example.",
     )
-    config, run = _with_run(options, CertifyConfig, arguments)
+    config, run, _ = _with_run(options, CertifyConfig, arguments)
     config, refused = settle(run, config)
     for reason in refused:
         _say(f"left out: {reason}")
@@ -190,15 +203,15 @@ VERBS = {
 _RECIPES = Path(__file__).parent / "recipes"
 
 
-def _with_run(options: Any, config: "type[Config]", arguments: Sequence[str]) -> "tuple[Config, Run]":
-    """Return the settings and the loaded run of a verb that works on one."""
+def _with_run(options: Any, config: "type[Config]", arguments: Sequence[str]) -> "tuple[Config, Run, Any]":
+    """Return the settings and the loaded run of a verb that works on one, and all that was parsed."""
     from meseta.configuration import parse
     from meseta.workflow import load_run
 
     options.add_argument("run", type=str, help="folder of a run")
     options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
     settings, parsed = parse(options, config, arguments)
-    return settings, load_run(Path(parsed["run"]), device=parsed["device"])
+    return settings, load_run(Path(parsed["run"]), device=parsed["device"]), parsed
 
 
 def _recipe(name: str) -> Path:

@@ -159,7 +159,13 @@ def _explain(message: str) -> UserError:
 
 def _kind(key: str) -> str | None:
     """Return the kind of method that a key takes, by its name; None where the name tells none."""
-    by_role = {"parts": "objectives", "loss": "scalar fields", "field": "scalar fields", "start": "attacks"}
+    by_role = {
+        "parts": "objectives",
+        "loss": "scalar fields",
+        "field": "scalar fields",
+        "start": "attacks",
+        "nearest": "attacks",
+    }
     return by_role.get(key) or next((kind for kind in KINDS if kind.rstrip("s") == key.rstrip("s")), None)
 
 

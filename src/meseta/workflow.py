@@ -1,16 +1,18 @@
 """The walks from end to end: evaluate and measure a trained run, and compare several objectives in one go."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
 from shutil import rmtree
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from meseta.attacks import FMN, Attack, MinimumNormAttack
+from meseta.attacks import FMN, Attack, MinimumNormAttack, Transformation
+from meseta.autodiff.scalar_fields import Model
 from meseta.certificates import CurvatureCertificate, HolderEstimate, LinearPiece, LipschitzCertificate, RadiusBound
 from meseta.certificates.chain import read_chain
 from meseta.checks import usable_device, whole
@@ -18,13 +20,16 @@ from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
 from meseta.evaluation.judge import predict
+from meseta.evaluation.masking import MaskingCheck, default_checks
 from meseta.evaluation.nearest import distances
-from meseta.evaluation.record import Bounded, Record, read_record, write_record
-from meseta.evaluation.robustness import default_attacks, evaluate
+from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, read_record, write_record
+from meseta.evaluation.robustness import chosen_attacks, evaluate
 from meseta.evaluation.statistics import certify, measure
+from meseta.evaluation.suites import Suite
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.objectives import Objective
+from meseta.processes import Workers
 from meseta.threat import Norm, Threat
 from meseta.training import RunConfig, train
 
@@ -44,13 +49,25 @@ def check_counts(n: int | None, batch_size: int | None) -> None:
         whole("batch_size", batch_size, 1)
 
 
+def by_norm(attacks: Sequence[MinimumNormAttack]) -> list[tuple[MinimumNormAttack, ...]]:
+    """Return the attacks, those of one norm together."""
+    norms = dict.fromkeys(attack.threat.norm for attack in attacks)
+    return [tuple(attack for attack in attacks if attack.threat.norm == norm) for norm in norms]
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:
     """What a run is attacked with.
 
     Args:
         threats: the radii of each norm, such as {Linf: [2/255, 8/255], L2: [0.5, 1]}.
-        attacks: each run under every threat, in place of its own; None for FGSM and PGD-40 on both losses.
+        suite: "quick", "standard" or "autoattack", run as a cascade; None for "standard", or for the attacks.
+        attacks: in place of a suite: each run under every threat, in place of its own, on all examples.
+        sources: folders of other runs, whose adversarial examples are tried on this one.
+        checks: for gradient masking; None for all of them, [] for none.
+        checked: how many of the first examples they examine.
+        transformations: rotations, noise and other changes that are no norm ball.
+        nearest: minimum-norm attacks; the distribution of the smallest distances that those of one norm find.
         split: "test", or "val" and "train" for choosing hyper-parameters.
         n: the first so many examples of the split; None for all.
         batch_size: examples attacked at a time.
@@ -58,7 +75,13 @@ class EvaluateConfig:
     """
 
     threats: dict[Norm, tuple[float, ...]] = field(default_factory=lambda: {"Linf": (2 / 255, 4 / 255, 8 / 255)})
+    suite: Suite | None = None
     attacks: tuple[Attack, ...] | None = None
+    sources: tuple[str, ...] = ()
+    checks: tuple[MaskingCheck, ...] | None = None
+    checked: int = 100
+    transformations: tuple[Transformation, ...] = ()
+    nearest: tuple[MinimumNormAttack, ...] = ()
     split: SplitName = "test"
     n: int | None = None
     batch_size: int = 256
@@ -66,9 +89,12 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
+        whole("checked", self.checked, 1)
         whole("seed", self.seed, 0)
         if self.attacks is not None and len(self.attacks) == 0:
-            raise UserError("`attacks` must hold at least one attack. Leave it out for FGSM and PGD-40 on both losses.")
+            raise UserError("`attacks` must hold at least one attack. Leave it out for the standard suite.")
+        if self.attacks is not None and self.suite is not None:
+            raise UserError("`suite` and `attacks` both say what to attack with. Give one of them.")
         if not self.all_threats():
             raise UserError("`threats` must hold at least one radius, such as {Linf: [8/255]}.")
 
@@ -123,14 +149,9 @@ class CertifyConfig:
         if self.bounds == () and not self.attacks:
             raise UserError("`bounds` and `attacks` are both empty. Give at least one bound, such as [LinearPiece].")
 
-    def attacks_by_norm(self) -> list[tuple[MinimumNormAttack, ...]]:
-        """Return the attacks, those of one norm together."""
-        norms = dict.fromkeys(attack.threat.norm for attack in self.attacks)
-        return [tuple(attack for attack in self.attacks if attack.threat.norm == norm) for norm in norms]
-
     def sections(self) -> list[str]:
         """Return what the records of all bounds and attacks say that they are, in order."""
-        suites = [", ".join(map(repr, suite)) for suite in self.attacks_by_norm()]
+        suites = [", ".join(map(repr, suite)) for suite in by_norm(self.attacks)]
         return [*map(repr, self.bounds or ()), *suites]
 
 
@@ -184,6 +205,11 @@ class Run:
     model: Network
     data: ImageData
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
     def batches(
         self, split: SplitName, n: int | None, batch_size: int | None, *, most: int = 64
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -218,18 +244,90 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
     return Run(folder, record, config, model, data)
 
 
-def evaluate_run(run: Run, config: EvaluateConfig, *, progress: Progress | None = None) -> Record:
-    """Attack a run, write the result into its record and return that."""
-    section = evaluate(
+def evaluate_run(
+    run: Run,
+    config: EvaluateConfig,
+    *,
+    processes: int = 1,
+    progress: Callable[[float], object] | None = None,
+    examined: Callable[[Masking | None], object] | None = None,
+) -> Record:
+    """Attack a run, write the result into its record and return that; other sections of it are kept.
+
+    What is finished lies in the run's folder until the end, so that a call after an interruption goes on from there.
+
+    Args:
+        run: a finished run.
+        config: what it is attacked with.
+        processes: how many share the work; the figures do not depend on it.
+        progress: called with how many examples were done since the last call, in parts.
+        examined: called with what the masking checks found, before the attacks.
+    """
+    whole("processes", processes, 1)
+    m = min(processes, -(-len(run.examples(config.split, config.n)) // config.batch_size))
+    if m > 1:
+        with Workers(m, run.device, _share_of_evaluation, run.folder, config) as workers:
+
+            def start(masking: Masking | None) -> None:  # after the checks, whose findings the others read
+                if examined:
+                    examined(masking)
+                workers.start()
+
+            _evaluate(run, config, shard=(0, m), progress=workers.watched(progress), examined=start)
+        section = _evaluate(run, config)  # all is done, and added up
+    else:
+        section = _evaluate(run, config, progress=progress, examined=examined)
+    for suite in by_norm(config.nearest):
+        examples = run.batches(config.split, config.n, config.batch_size)
+        _keep_bound(run, distances(run.model, examples, attacks=suite, seed=config.seed, split=config.split))
+    record = _update(run.folder, evaluation=section)
+    rmtree(run.folder / UNFINISHED, ignore_errors=True)
+    return record
+
+
+UNFINISHED = "evaluation.unfinished"
+"""The folder, in that of the run, of what an evaluation has finished so far."""
+
+
+def _evaluate(run: Run, config: EvaluateConfig, **options: Any) -> Evaluation:
+    return evaluate(
         run.model,
         run.batches(config.split, config.n, config.batch_size),
         threat=config.all_threats(),
+        suite=config.suite,
         attacks=config.attacks,
+        sources=_sources(run, config.sources),
+        checks=config.checks,
+        checked=config.checked,
+        transformations=config.transformations,
         seed=config.seed,
         split=config.split,
-        progress=progress,
+        keep=run.folder / UNFINISHED,
+        **options,
     )
-    return _update(run.folder, evaluation=section)
+
+
+def _sources(run: Run, folders: Sequence[str]) -> dict[str, Model]:
+    """Return the models of other runs by their folders' names.
+
+    Raises:
+        UserError: one takes other inputs or has other classes than the run attacked.
+    """
+    models: dict[str, Model] = {}
+    for folder in map(Path, folders):
+        model = Network.from_pretrained(folder, run.device)
+        if (model.input_shape, model.classes) != (run.model.input_shape, run.model.classes):
+            raise UserError(
+                f"`sources`: {folder} takes {model.input_shape} and {model.classes} classes, the run attacked takes "
+                f"{run.model.input_shape} and {run.model.classes}. Give runs on the same data."
+            )
+        models[folder.name if folder.name not in models else str(folder)] = model
+    return models
+
+
+def _share_of_evaluation(folder: Path, config: EvaluateConfig, *, device: str, **options: Any) -> None:
+    """Take one shard of an evaluation; what is finished goes into the run's folder."""
+    _evaluate(load_run(folder, device=device), config, **options)
 
 
 def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = None) -> Record:
@@ -282,14 +380,19 @@ def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = 
     config, _ = settle(run, config)
     taken: list[Callable[..., Bounded]] = [
         *(partial(certify, bound=bound) for bound in config.bounds or ()),
-        *(partial(distances, attacks=suite) for suite in config.attacks_by_norm()),
+        *(partial(distances, attacks=suite) for suite in by_norm(config.attacks)),
     ]
     for take in taken:
         examples = run.batches(config.split, config.n, config.batch_size, most=256)
         section = take(run.model, examples, split=config.split, progress=progress)
-        kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) != (section.bound, section.split)]
-        _update(run.folder, bounds=[*kept, section])
+        _keep_bound(run, section)
     return read_record(run.folder)
+
+
+def _keep_bound(run: Run, section: Bounded) -> None:
+    """Write a bound into a run's record, in place of an earlier one with the same settings."""
+    kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) != (section.bound, section.split)]
+    _update(run.folder, bounds=[*kept, section])
 
 
 def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
@@ -345,9 +448,18 @@ def _evaluated(run: Run, config: EvaluateConfig) -> bool:
         config.seed,
     ):
         return False
-    attacks = config.attacks or default_attacks()
+    sources = _sources(run, config.sources)
+    attacks = chosen_attacks(config.suite, config.attacks, sources)
+    checks = default_checks(sources) if config.checks is None else config.checks
     wanted = {(t.norm, t.eps): [repr(attack.against(t)) for attack in attacks] for t in config.all_threats()}
-    return wanted == {(r.norm, r.eps): [a.attack for a in r.attacks] for r in done.robust}
+    found = {(r.norm, r.eps): [a.attack for a in r.attacks[: len(attacks)]] for r in done.robust}
+    bounds = {(b.bound, b.split) for b in run.record.bounds}
+    return (
+        wanted == found
+        and [repr(check) for check in checks] == [f.check for f in (done.masking.findings if done.masking else [])]
+        and [repr(one) for one in config.transformations] == [one.transformation for one in done.transformed]
+        and all((", ".join(map(repr, suite)), config.split) in bounds for suite in by_norm(config.nearest))
+    )
 
 
 def _measured(run: Run, config: MeasureConfig) -> bool:

@@ -1,13 +1,21 @@
+from dataclasses import dataclass
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from meseta import Threat, evaluate
+import meseta
+from meseta import Threat
 from meseta.attacks import FGSM, PGD, Attack
 from meseta.errors import UserError
 from meseta.evaluation import judge_attack, measure
 from meseta.geometry import GradientNorm, SpectralCurvature
 from meseta.linalg import Lanczos
+
+
+evaluate = partial(meseta.evaluate, checks=())
+"""Without masking checks, which have tests of their own."""
 
 
 class Returns(Attack):
@@ -131,7 +139,7 @@ def test_the_inputs_of_a_model_that_works_in_place_stay_as_they_were():
         return model(inputs)
 
     before = x.clone()
-    evaluate(shifted, x, torch.tensor([0, 1]), attacks=[FGSM(), PGD(steps=2)])
+    meseta.evaluate(shifted, x, torch.tensor([0, 1]), attacks=[FGSM(), PGD(steps=2)])
     assert torch.equal(x, before)
 
 
@@ -154,11 +162,16 @@ def test_runs_in_eval_mode_and_restores_it():
         ({"x": [(X, Y)], "y": Y}, "`y` must be left out"),
         ({"x": []}, "holds no examples"),
         ({"x": X, "y": Y, "batch_size": 0}, "`batch_size`"),
-        ({"x": X, "y": Y, "attacks": []}, "at least one entry"),
+        ({"x": X, "y": Y, "attacks": []}, "at least one, such as PGD"),
+        ({"x": X, "y": Y, "attacks": [FGSM()], "suite": "quick"}, "`suite` and `attacks` both"),
+        ({"x": X, "y": Y, "suite": "quik"}, "`suite`.*Did you mean quick"),
+        ({"x": X, "y": Y, "checked": 0}, "`checked`"),
+        ({"x": X, "y": Y, "attacks": FGSM(), "shard": (2, 2)}, "`shard`"),
+        ({"x": X, "y": Y, "attacks": FGSM(), "shard": (1, 2)}, "fewer batches"),
         ({"x": X, "y": Y, "threat": [Threat(), Threat()]}, "given twice"),
         ({"x": X, "y": Y, "threat": [Threat(), Threat(eps=0.1, bounds=None)]}, "share their bounds"),
         ({"x": X, "y": Y, "threat": "Linf"}, "must hold Threat"),
-        ({"x": X, "y": Y, "attacks": [PGD]}, "must hold Threat and Attack objects"),
+        ({"x": X, "y": Y, "attacks": [PGD]}, "must hold Attack objects"),
     ],
 )
 def test_bad_input_is_refused(arguments, message):
@@ -191,3 +204,142 @@ def test_unconverged_examples_are_counted():
     patient = measure(model, x, y, measure=SpectralCurvature())
     assert hasty.converged == 0
     assert patient.converged == 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dying(Attack):
+    """FGSM that raises when it is called for the n-th time; every call is noted."""
+
+    calls: list[int]
+    n: float = float("inf")
+
+    def perturb(self, model, x, y, generator):
+        self.calls.append(len(x))
+        if len(self.calls) == self.n:
+            raise KeyboardInterrupt
+        return FGSM(threat=self.threat).perturb(model, x, y, generator)
+
+    def __repr__(self):
+        return f"Dying(threat={self.threat})"
+
+
+def small():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    x = torch.rand(50, 8)
+    return model, x, model(x).argmax(1)
+
+
+def figures(result):
+    return [(r.norm, r.eps, r.worst_case, [(a.accuracy, a.attacked) for a in r.attacks]) for r in result.robust]
+
+
+KEPT = {"threat": [Threat(eps=0.02), Threat(eps=0.05), Threat("L2", 0.1)], "batch_size": 15}
+
+
+def test_an_evaluation_goes_on_where_it_was_interrupted(tmp_path):
+    model, x, y = small()
+    attacks = [PGD(steps=2), Dying(calls=[])]
+    expected = evaluate(model, x, y, attacks=attacks, **KEPT)
+    for n in (1, 5, 12):
+        calls = []
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, x, y, attacks=[PGD(steps=2), Dying(calls=calls, n=n)], keep=tmp_path / str(n), **KEPT)
+        result = evaluate(model, x, y, attacks=[PGD(steps=2), Dying(calls=calls)], keep=tmp_path / str(n), **KEPT)
+        assert figures(result) == figures(expected)
+        assert len(calls) == 4 * 3 + 1  # the call that died is the only one made twice
+
+
+def test_what_is_kept_serves_the_same_model_data_and_settings_alone(tmp_path):
+    model, x, y = small()
+    other = small()[0]
+    other[0].weight.data[0, 0] += 0.01
+
+    def calls_of(model=model, x=x, **settings):
+        calls = []
+        evaluate(model, x, y, attacks=[Dying(calls=calls)], keep=tmp_path, **{**KEPT, **settings})
+        return len(calls)
+
+    assert calls_of() == 12
+    assert calls_of() == 0
+    assert calls_of(other) == 12
+    assert calls_of(x=x.flip(0)) == 12
+    assert calls_of(seed=1) == 12
+    assert calls_of(threat=Threat(eps=0.02)) == 4
+    assert calls_of(batch_size=50) == 3
+
+
+def test_shards_share_the_work_and_add_up(tmp_path):
+    model, x, y = small()
+    expected = evaluate(model, x, y, attacks=[FGSM(), PGD(steps=2)], **KEPT)
+    calls, sizes = [], []
+    for i in range(3):
+        part = evaluate(
+            model, x, y, attacks=[Dying(calls=calls), PGD(steps=2)], keep=tmp_path, shard=(i, 3), **KEPT
+        )
+        sizes.append(part.n)
+    assert sizes == [20, 15, 15]
+    assert len(calls) == 12
+    result = evaluate(model, x, y, attacks=[Dying(calls=calls), PGD(steps=2)], keep=tmp_path, **KEPT)
+    assert len(calls) == 12
+    assert figures(result) == figures(expected)
+
+
+def test_keeping_needs_a_model_with_weights(tmp_path):
+    with pytest.raises(UserError, match="`keep` needs an nn.Module"):
+        evaluate(threshold, X, Y, attacks=FGSM(), keep=tmp_path)
+
+
+def test_other_models_join_as_a_source_of_attacks():
+    """The model's own gradient is hidden, that of its copy is not."""
+    model, x, y = small()
+
+    def hidden(inputs):
+        return model(inputs.detach()) + 0 * inputs.sum()
+
+    alone, helped = (
+        evaluate(hidden, x, y, threat=Threat(eps=0.1), attacks=[FGSM()], sources=sources)
+        for sources in ({}, {"copy": model})
+    )
+    assert alone.robust[0].worst_case == 1
+    assert helped.robust[0].worst_case < 0.9
+    assert [a.name for a in helped.robust[0].attacks][0] == "FGSM"
+    assert "copy" in helped.robust[0].attacks[1].name
+
+
+def test_the_checks_lead_and_what_they_find_counts():
+    """A model whose gradients are hidden: FGSM breaks nothing, the checks find that out and call for more."""
+    model, x, y = small()
+
+    def hidden(inputs):
+        return model(inputs.detach()) + 0 * inputs.sum()
+
+    order = []
+    result = meseta.evaluate(
+        hidden, x, y, threat=Threat(eps=0.1), attacks=FGSM(), checked=30, examined=lambda m: order.append(m.verdict)
+    )
+    assert order == [result.masking.verdict]
+    assert result.masking.verdict == "broken"
+    assert result.masking.n == 30
+    robust = result.robust[0]
+    assert robust.attacks[0].accuracy == 1
+    assert len(robust.attacks) > 1
+    assert robust.worst_case < 0.9
+    assert robust.worst_case == pytest.approx(
+        min(a.accuracy for a in robust.attacks) - robust.by_checks / len(x), abs=0.1
+    )
+
+
+def test_without_checks_nobody_says_whether_to_trust_the_figures():
+    assert evaluate(threshold, X, Y, attacks=FGSM()).masking is None
+
+
+def test_a_suite_is_a_cascade_and_named_in_the_record():
+    model, x, y = small()
+    quick, standard = (evaluate(model, x, y, threat=Threat(eps=0.03), suite=suite) for suite in ("quick", None))
+    assert (quick.suite, standard.suite) == ("quick", "standard")
+    assert quick.robust[0].cascade
+    assert standard.robust[0].worst_case <= quick.robust[0].worst_case
+    left = [a.accuracy for a in standard.robust[0].attacks]
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == standard.robust[0].worst_case

@@ -1,27 +1,29 @@
-"""Clean and robust accuracy: every attack at every threat, worst case per example."""
+"""Clean and robust accuracy: every attack at every threat, worst case per example, and whether to trust it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from time import perf_counter
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from meseta.attacks.base import Attack, misclassified
-from meseta.attacks.fgsm import FGSM
-from meseta.attacks.pgd import PGD
-from meseta.autodiff.scalar_fields import Decision, Model
+from meseta.attacks import Transformation
+from meseta.attacks.base import Attack
+from meseta.attacks.transfer import Transfer
+from meseta.autodiff.scalar_fields import Model
+from meseta.checks import whole
 from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
-from meseta.evaluation.judge import judge_attack, predict
-from meseta.evaluation.record import AttackResult, Evaluation, RobustAccuracy
+from meseta.evaluation.cascade import BatchResult, Plan, Tally, digits, mask, run_batch
+from meseta.evaluation.ledger import Ledger, digest, fingerprint
+from meseta.evaluation.masking import MaskingCheck, called_for, default_checks, examine
+from meseta.evaluation.record import Evaluation, Masking
+from meseta.evaluation.suites import Suite, suite_attacks
 from meseta.threat import Threat
 
-
-def default_attacks() -> tuple[Attack, ...]:
-    """Return FGSM, PGD-40 on the cross-entropy and PGD-40 on the C&W margin."""
-    return FGSM(), PGD(), PGD(loss=Decision())
+Progress = Callable[[float], object]
 
 
 def evaluate(
@@ -30,120 +32,197 @@ def evaluate(
     y: Tensor | None = None,
     *,
     threat: Threat | Sequence[Threat] = Threat(),
+    suite: Suite | None = None,
     attacks: Attack | Sequence[Attack] | None = None,
+    sources: Mapping[str, Model] | None = None,
+    checks: Sequence[MaskingCheck] | None = None,
+    checked: int = 100,
+    transformations: Sequence[Transformation] = (),
     batch_size: int = 256,
     seed: int = 0,
     split: str = "given",
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+    examined: Callable[[Masking | None], object] | None = None,
+    keep: Path | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Evaluation:
-    """Measure clean accuracy, accuracy under each attack and the worst case per example.
+    """Measure clean accuracy, the worst case per example over attacks, and whether gradient attacks see the model.
 
-    An example counts as robust at (norm, eps) only if it is classified correctly and no attack of that norm breaks it
+    An example counts as robust at (norm, eps) only if it is classified correctly and nothing of that norm breaks it
     at eps or at any smaller eps evaluated with it: the balls are nested, so what broke it there breaks it here. Curves
     therefore never rise, and an attack is not run again where it has already succeeded. Every result is judged (see
     `judge_attack`).
+
+    First the masking checks examine the model on its first examples, at the eps where they can tell most. What they
+    find counts in the worst case, and the attacks that a failed check calls for join the others, on all examples.
 
     Args:
         model: inputs to logits (B, K); runs in eval mode and gets its mode back.
         x: inputs (N, *input), or a loader of (x, y) batches in place of x and y.
         y: labels (N,).
         threat: one threat, or several over norms and eps.
-        attacks: what to attack with, each run under every threat in place of its own; None for FGSM, PGD-40 on the
-            cross-entropy and PGD-40 on the C&W margin.
+        suite: a suite of attacks, run as a cascade: each attack meets only what the earlier ones left standing. None
+            for "standard", or for the `attacks`.
+        attacks: what to attack with in place of a suite, each run under every threat in place of its own. Each meets
+            all that it has not broken itself, so that attacks compare.
+        sources: other models by name, whose adversarial examples are tried on this one, by the checks and by a last
+            attack.
+        checks: the masking checks; None for all of them, () for none.
+        checked: how many of the first examples they examine.
+        transformations: rotations, noise and other changes that are no norm ball, each reported apart.
         batch_size: examples attacked at a time, where x and y are tensors.
         seed: of all randomness; each batch and attack has its own stream.
         split: name of the data split, for the record.
-        progress: called with the number of examples after each batch.
+        progress: called with how many examples were done since the last call, in parts.
+        examined: called once with what the checks found, before the attacks.
+        keep: a folder for what is finished. A second call with the same model, data and settings goes on from there.
+        shard: (i, m) takes only every m-th batch, from number i on. So several processes share the work through `keep`,
+            and a call without a shard adds it all up.
 
     Returns:
-        An `Evaluation`, a section of the record.
+        An `Evaluation`, a section of the record; with a shard, of its batches alone.
 
     Raises:
-        UserError: inputs outside a threat's bounds or not finite, wrong shapes or labels, no data, no attack.
+        UserError: inputs outside a threat's bounds or not finite, wrong shapes or labels, no data, no attack, both a
+            suite and attacks; `keep` with a model that is no nn.Module; a shard without a batch.
     """
-    threats, suite = _checked(threat, default_attacks() if attacks is None else attacks)
-    tallies = {t: [_Tally() for _ in suite] for t in threats}
-    worst = dict.fromkeys(threats, 0)
-    n = correct = nonfinite = 0
-    stop = None
-    for index, (inputs, labels) in enumerate(batched(model, x, y, batch_size, bounds=threats[0].bounds)):
-        threats[0].check(inputs, labels)  # all share their bounds
-        stop = stop or provenance.start(seed, inputs.device)
-        logits = predict(model, inputs, labels)
-        right = ~misclassified(logits, labels)
-        n, correct = n + len(labels), correct + int(right.sum())
-        nonfinite += int((~logits.isfinite().all(1)).sum())
-        standing = {t.norm: [right.clone() for _ in suite] for t in threats}
-        for t in threats:
-            for k, attack in enumerate(suite):
-                generator = torch.Generator(inputs.device).manual_seed(seed + 1_000_003 * index + k)
-                tallies[t][k].run(attack.against(t), model, inputs, labels, standing[t.norm][k], generator)
-            worst[t] += int(torch.stack(standing[t.norm]).all(0).sum())
-        if progress:
-            progress(len(labels))
-    assert stop is not None  # `batched` raises where there is no batch
+    threats = _threats(threat)
+    chosen = chosen_attacks(suite, attacks, sources or {})
+    checks = default_checks(sources or {}) if checks is None else tuple(checks)
+    whole("checked", checked, 1)
+    i, m = _shard(shard)
+    ledger = Ledger(keep)
+    whose = "" if keep is None else fingerprint({"model": model, **(sources or {})})
+    batches = _checked(batched(model, x, y, batch_size, bounds=threats[0].bounds), threats[0])
+    sample, batches = _first(batches, checked if checks else 1)
+    stop = provenance.start(seed, sample[0].device)
+    masking, broken = None, torch.zeros(0, dtype=torch.bool)
+    if checks:
+        masking, broken = _examined(model, *sample, threats, checks, split, seed, ledger, whose)
+    if examined:
+        examined(masking)
+    plan = Plan(
+        threats=tuple(threats),
+        attacks=_distinct([*chosen, *called_for(checks, masking)], threats[0]),
+        cascade=attacks is None,
+        transformations=tuple(transformations),
+        seed=seed,
+    )
+    tally, first = Tally.of(plan), 0
+    for index, (inputs, labels) in enumerate(batches):
+        examples = slice(first, first := first + len(labels))
+        if index % m != i:
+            continue
+        key = digest(whose, repr(plan), str(index), inputs, labels) if keep else ""
+        done = ledger.get(key)
+        result = run_batch(
+            *(model, inputs, labels, index, plan),
+            done=BatchResult.model_validate_json(done) if done else None,
+            save=lambda result, key=key: ledger.put(key, result.model_dump_json()),  # type: ignore[misc]
+            progress=progress or (lambda examples: None),
+        )
+        tally.add(plan, result, _known(masking, broken[examples], len(labels)))
+    if tally.n == 0:
+        raise UserError(f"`shard` is {shard}, and there are fewer batches than that. Take fewer shards.")
     return Evaluation(
         provenance=stop(),
         split=split,
-        n=n,
-        clean_accuracy=correct / n,
-        nonfinite_logits=nonfinite,
-        robust=[
-            RobustAccuracy(
-                norm=t.norm,
-                eps=t.eps,
-                worst_case=worst[t] / n,
-                attacks=[tally.result(attack.against(t), n) for attack, tally in zip(suite, tallies[t], strict=True)],
-            )
-            for t in threats
-        ],
+        n=tally.n,
+        clean_accuracy=tally.right / tally.n,
+        nonfinite_logits=tally.nonfinite,
+        robust=tally.robust(plan),
+        suite=suite or (None if attacks else "standard"),
+        masking=masking,
+        transformed=tally.transformed(plan),
     )
 
 
-def _checked(
-    threat: Threat | Sequence[Threat], attacks: Attack | Sequence[Attack]
-) -> tuple[list[Threat], list[Attack]]:
-    """Return the threats by norm and rising eps, and the attacks; raise where they cannot be used together."""
+def _threats(threat: Threat | Sequence[Threat]) -> list[Threat]:
+    """Return the threats by norm and rising eps; raise where they cannot be used together."""
     threats = [threat] if isinstance(threat, Threat) else list(threat)
-    suite = [attacks] if isinstance(attacks, Attack) else list(attacks)
-    if not threats or not suite:
-        raise UserError("`threat` and `attacks` must each hold at least one entry.")
-    if not all(isinstance(t, Threat) for t in threats) or not all(isinstance(a, Attack) for a in suite):
-        raise UserError("`threat` and `attacks` must hold Threat and Attack objects, such as Threat('Linf', 8 / 255).")
+    if not threats or not all(isinstance(t, Threat) for t in threats):
+        raise UserError("`threat` must hold Threat objects, at least one, such as Threat('Linf', 8 / 255).")
     if len({t.bounds for t in threats}) > 1:
         raise UserError("`threat`: all threats must share their bounds, as the inputs do. Evaluate them apart.")
     if len({(t.norm, t.eps) for t in threats}) < len(threats):
         raise UserError("`threat`: the same norm and eps is given twice. Give each once.")
-    return sorted(threats, key=lambda t: (t.norm, t.eps)), suite
+    return sorted(threats, key=lambda t: (t.norm, t.eps))
 
 
-@dataclass
-class _Tally:
-    """What one attack did under one threat, over the batches so far."""
+def chosen_attacks(
+    suite: Suite | None, attacks: Attack | Sequence[Attack] | None, sources: Mapping[str, Model]
+) -> list[Attack]:
+    """Return what to attack with, transferred examples last."""
+    if attacks is None:
+        chosen = list(suite_attacks(suite or "standard"))
+    elif suite is not None:
+        raise UserError("`suite` and `attacks` both say what to attack with. Give one of them.")
+    else:
+        chosen = [attacks] if isinstance(attacks, Attack) else list(attacks)
+    if not chosen or not all(isinstance(attack, Attack) for attack in chosen):
+        raise UserError("`attacks` must hold Attack objects, at least one, such as PGD(steps=40).")
+    return [*chosen, Transfer(models=sources)] if sources else chosen
 
-    standing: int = 0
-    violations: int = 0
-    seconds: float = field(default=0.0)
 
-    def run(
-        self, attack: Attack, model: Model, x: Tensor, y: Tensor, standing: Tensor, generator: torch.Generator
-    ) -> None:
-        """Attack the examples still standing, and take the broken ones out of `standing`."""
-        began = perf_counter()
-        if standing.any():
-            x, y = x[standing], y[standing]
-            judged = judge_attack(model, x, y, attack(model, x, y, generator=generator), attack.threat)
-            standing[standing.clone()] = ~judged.broken
-            self.violations += int(judged.violation.sum())
-        self.standing += int(standing.sum())
-        self.seconds += perf_counter() - began
+def _shard(shard: tuple[int, int] | None) -> tuple[int, int]:
+    i, m = shard or (0, 1)
+    whole("shard", i, 0)
+    whole("shard", m, i + 1)
+    return i, m
 
-    def result(self, attack: Attack, n: int) -> AttackResult:
-        """Return the section of the record."""
-        return AttackResult(
-            attack=repr(attack),
-            name=attack.name,
-            accuracy=self.standing / n,
-            violations=self.violations,
-            seconds=round(self.seconds, 3),
-        )
+
+def _checked(batches: Iterator[tuple[Tensor, Tensor]], threat: Threat) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches, each checked; all threats share their bounds."""
+    for x, y in batches:
+        threat.check(x, y)
+        yield x, y
+
+
+def _first(
+    batches: Iterator[tuple[Tensor, Tensor]], n: int
+) -> tuple[tuple[Tensor, Tensor], Iterator[tuple[Tensor, Tensor]]]:
+    """Return the first n examples, and all batches as before."""
+    head: list[tuple[Tensor, Tensor]] = []
+    for pair in batches:
+        head.append(pair)
+        if sum(len(y) for _, y in head) >= n:
+            break
+    x, y = (torch.cat(tensors)[:n] for tensors in zip(*head, strict=True))
+    return (x, y), chain(head, batches)
+
+
+def _distinct(attacks: Sequence[Attack], threat: Threat) -> tuple[Attack, ...]:
+    """Return the attacks without those that are equal under the same threat."""
+    return tuple({repr(attack.against(threat)): attack for attack in reversed(attacks)}.values())[::-1]
+
+
+def _examined(
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    threats: Sequence[Threat],
+    checks: Sequence[MaskingCheck],
+    split: str,
+    seed: int,
+    ledger: Ledger,
+    whose: str,
+) -> tuple[Masking, Tensor]:
+    """Return what the checks found, and (n,) bool: the examples that they broke."""
+    key = digest(whose, repr((threats, checks, seed)), x, y) if ledger.folder else ""
+    if (kept := ledger.get(key)) is not None:
+        found, broken = json.loads(kept)
+        return Masking.model_validate(found), mask(broken)
+    masking, broken = examine(model, x, y, threat=threats, checks=checks, seed=seed, split=split)
+    ledger.put(key, json.dumps([masking.model_dump(), digits(broken)]))
+    return masking, broken.cpu()
+
+
+def _known(masking: Masking | None, broken: Tensor, n: int) -> Callable[[Threat], Tensor]:
+    """Return what tells for a threat which of n examples the checks broke; those beyond their sample they did not."""
+    padded = torch.cat([broken, torch.zeros(n - len(broken), dtype=torch.bool)])
+
+    def known(threat: Threat) -> Tensor:
+        within = masking is not None and threat.norm == masking.norm and threat.eps >= masking.eps
+        return padded if within else torch.zeros_like(padded)
+
+    return known

@@ -1,0 +1,72 @@
+"""What an evaluation has finished so far, on disk, so that one that was killed goes on where it stopped.
+
+An entry's name is a digest of all that its content depends on (weights, examples, settings, seed): what another model
+or other settings left behind is never taken up.
+"""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from meseta.autodiff.scalar_fields import Model
+from meseta.errors import UserError
+from meseta.files import write_text
+
+
+class Ledger:
+    """Texts under keys, each written whole or not at all.
+
+    Args:
+        folder: where they lie; None to keep nothing.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> str | None:
+        """Return the text under the key; None where there is none."""
+        file = self._file(key)
+        return file.read_text(encoding="utf-8") if file is not None and file.exists() else None
+
+    def put(self, key: str, text: str) -> None:
+        """Keep a text, over an earlier one of the same key."""
+        if (file := self._file(key)) is not None:
+            write_text(file, text)
+
+    def _file(self, key: str) -> Path | None:
+        return None if self.folder is None else self.folder / f"{key}.json"
+
+
+def digest(*parts: str | Tensor) -> str:
+    """Return a digest of texts and of the values, shapes and types of tensors."""
+    total = sha256()
+    for part in parts:
+        if isinstance(part, str):
+            total.update(part.encode())
+        else:
+            total.update(f"{part.dtype}{tuple(part.shape)}".encode())
+            total.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        total.update(b"\0")
+    return total.hexdigest()
+
+
+def fingerprint(models: Mapping[str, Model]) -> str:
+    """Return a digest of models' structure and weights.
+
+    Raises:
+        UserError: a model that is no nn.Module, whose weights nobody can read.
+    """
+    parts: list[str | Tensor] = []
+    for name, model in models.items():
+        if not isinstance(model, nn.Module):
+            raise UserError(
+                f"`keep` needs an nn.Module, whose weights tell whether it is the same model, got a "
+                f"{type(model).__name__} as {name}. Leave `keep` out."
+            )
+        parts += [name, repr(model)]
+        for key, value in model.state_dict().items():
+            parts += [key, value]
+    return digest(*parts)
