@@ -58,18 +58,44 @@ class Attack(ABC):
         return replace(self, threat=threat)
 
 
-def loss_and_gradient(model: Model, field: ScalarField, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return logits, loss and loss gradient at `points`, where the loss is what an attacker raises.
+def raised(field: ScalarField, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return what an attacker raises, per example: a loss, a margin's negative; the form towards a target if given."""
+    if target is not None:
+        return field.towards(logits, y, target)
+    return field.of_logits(logits, y) if field.rises_under_attack else -field.of_logits(logits, y)
 
-    The loss is the field where that rises under attack, and its negative where it falls (margins). One forward, one
-    backward to the input; an example whose gradient is not finite gets zeros, so that it stays where it is.
+
+def loss_and_gradient(
+    model: Model, field: ScalarField, points: Tensor, y: Tensor, *, target: Tensor | None = None, draws: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return logits, loss and loss gradient at `points`, where the loss is what an attacker raises (see `raised`).
+
+    One forward, one backward to the input; an example whose gradient is not finite gets zeros, so that it stays where
+    it is. All three are means over `draws` such passes, which differ where the model is stochastic.
     """
+    logits, loss, gradient = _loss_and_gradient(model, field, points, y, target)
+    for _ in range(draws - 1):
+        another = _loss_and_gradient(model, field, points, y, target)
+        logits, loss, gradient = logits + another[0], loss + another[1], gradient + another[2]
+    return (logits, loss, gradient) if draws == 1 else (logits / draws, loss / draws, gradient / draws)
+
+
+def _loss_and_gradient(
+    model: Model, field: ScalarField, points: Tensor, y: Tensor, target: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     point = leaf(points)
     logits = check_logits(model(point.clone()), points, y)  # a model may work in place
-    sign = 1 if field.rises_under_attack else -1
-    loss = sign * field.of_logits(logits, y)
+    loss = raised(field, logits, y, target)
     gradient = gradient_of(loss, point)
     return logits.detach(), loss.detach(), gradient.nan_to_num(0, 0, 0)
+
+
+@torch.no_grad()
+def likeliest_rivals(model: Model, x: Tensor, y: Tensor, count: int | None) -> Tensor:
+    """Return the `count` likeliest wrong classes at x, the likeliest first: (B, count); None, or too many, for all."""
+    logits = check_logits(model(x.clone()), x, y).scatter(1, y[:, None], -torch.inf)
+    rivals = logits.shape[1] - 1
+    return logits.topk(min(count or rivals, rivals), 1).indices
 
 
 def misclassified(logits: Tensor, y: Tensor) -> Bool[Tensor, "b"]:

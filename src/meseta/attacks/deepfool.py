@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.attacks.base import misclassified
+from meseta.attacks.base import likeliest_rivals, misclassified
 from meseta.attacks.minimum_norm import MinimumNormAttack, errs
 from meseta.autodiff.gradient import gradient_of, leaf
 from meseta.autodiff.scalar_fields import Model, margin_to
@@ -50,7 +50,7 @@ class DeepFool(MinimumNormAttack):
     def search(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the first adversarial point of each path."""
         found, points = torch.full_like(x, torch.nan), x
-        rivals = self._rivals(model, x, y)
+        rivals = likeliest_rivals(model, x, y, self.candidates)
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
             broken, move = self._step(model, points, y, rivals)
@@ -63,12 +63,6 @@ class DeepFool(MinimumNormAttack):
         broken = errs(model, points, y)
         found[active[broken]] = points[broken]
         return found
-
-    @torch.no_grad()
-    def _rivals(self, model: Model, x: Tensor, y: Tensor) -> Tensor:
-        logits = check_logits(model(x.clone()), x, y).scatter(1, y[:, None], -torch.inf)
-        rivals = logits.shape[1] - 1
-        return logits.topk(min(self.candidates or rivals, rivals), 1).indices
 
     def _step(self, model: Model, points: Tensor, y: Tensor, rivals: Tensor) -> tuple[Tensor, Tensor]:
         """Return where the model errs, and the move to the nearest boundary of the linear piece at the points."""

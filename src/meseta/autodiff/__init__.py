@@ -6,6 +6,7 @@ from meseta.autodiff.gradient import full_precision, value_and_gradient
 from meseta.autodiff.hessian import FiniteDifferenceHessian, Hessian
 from meseta.autodiff.jacobian import LogitJacobian, logits_and_jacobian
 from meseta.autodiff.scalar_fields import (
+    DLR,
     CrossEntropy,
     Decision,
     Logit,
@@ -17,6 +18,7 @@ from meseta.autodiff.scalar_fields import (
 )
 
 __all__ = [
+    "DLR",
     "CrossEntropy",
     "Decision",
     "FiniteDifferenceHessian",

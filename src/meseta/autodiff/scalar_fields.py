@@ -5,7 +5,10 @@ A field is a function of logits and label; `bind` joins it to a model and a batc
     CrossEntropy   -log softmax(z)_y
     Margin         z_y - z_j for one rival class j (the runner-up of each example by default)
     Decision       z_y - max_{j != y} z_j, negative exactly where the model errs (Yu 2018, section 3)
+    DLR            -(z_y - max_{j != y} z_j) / (z_(1) - z_(3)), z_(k) the k-th largest logit: the same for z and 1e4 z
     Logit          z_j (the label's by default)
+
+Some say as well what an attacker raises to have one class predicted: `towards`.
 """
 
 from abc import ABC, abstractmethod
@@ -36,10 +39,20 @@ class ScalarField(ABC):
     """True where f is (piecewise) linear in the logits: its Hessian then vanishes on piecewise-linear networks."""
     rises_under_attack: ClassVar[bool] = False
     """True where an attacker raises f (losses), False where it lowers f (margins)."""
+    has_targets: ClassVar[bool] = False
+    """True where `towards` is defined."""
 
     @abstractmethod
     def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """Return f per example."""
+
+    def towards(
+        self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b"]:
+        """Return what an attacker raises, per example, to have the class `target` predicted in place of y."""
+        raise UserError(
+            f"`{type(self).__name__}` has no form for targets. Use CrossEntropy(), Decision() or DLR(), or no targets."
+        )
 
     def bind(self, model: Model, x: Tensor, y: Tensor) -> BoundField:
         """Return f as a function of inputs of the shape of x; what depends on the base point x is fixed there."""
@@ -57,6 +70,7 @@ class CrossEntropy(ScalarField):
 
     linear_in_logits: ClassVar[bool] = False
     rises_under_attack: ClassVar[bool] = True
+    has_targets: ClassVar[bool] = True
 
     def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """Return -log softmax(logits)_y."""
@@ -68,14 +82,61 @@ class CrossEntropy(ScalarField):
         # Each branch is the one whose derivatives are small and exact on its side of 0.
         return torch.where(s > 0, s + F.softplus(-s), F.softplus(s))
 
+    def towards(
+        self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b"]:
+        """Return log softmax(logits)_target."""
+        return -self.of_logits(logits, target)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decision(ScalarField):
     """The decision function z_y - max_{j != y} z_j; its zero set is the decision boundary (Yu 2018, section 3)."""
 
+    has_targets: ClassVar[bool] = True
+
     def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """Return the label's logit minus the largest other one."""
         return margin_to(logits, y, runner_up(logits, y))
+
+    def towards(
+        self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b"]:
+        """Return z_target - z_y."""
+        return -margin_to(logits, y, target)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DLR(ScalarField):
+    """The difference of logits ratio, -(z_y - max_{j != y} z_j) / (z_(1) - z_(3)), z_(k) the k-th largest logit.
+
+    The same for z and a z + b, a > 0, so that no scale of the logits starves an attack of gradients, as it does with
+    the cross-entropy. In [-1, 0] where the model is right, above 0 where it errs.
+
+    Towards a target t: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2).
+
+    Two classes have no third logit, three no fourth: the mean is then of those that there are, and with two classes
+    there is nothing to divide by, so that DLR is the margin -(z_y - z_j); the step of an attack, which reads the
+    gradient's direction alone, does not see its scale. The same holds where the divisor is 0, all its logits being
+    equal, or not finite.
+
+    Source: Croce & Hein 2020, equations 6 and 7. Differs: two and three classes, and ties, without a constant in the
+    divisor, which would make small logits smaller still.
+    """
+
+    linear_in_logits: ClassVar[bool] = False
+    rises_under_attack: ClassVar[bool] = True
+    has_targets: ClassVar[bool] = True
+
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return minus the margin to the runner-up, over the largest logit's lead on the third."""
+        return -margin_to(logits, y, runner_up(logits, y)) / _lead(logits, 3)
+
+    def towards(
+        self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]
+    ) -> Float[Tensor, "b"]:
+        """Return minus the margin to the target, over the largest logit's lead on the mean of third and fourth."""
+        return -margin_to(logits, y, target) / _lead(logits, 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +196,15 @@ def runner_up(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Int[Tensor, 
 def margin_to(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], rival: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Return z_y - z_rival."""
     return (logits.gather(1, y[:, None]) - logits.gather(1, rival[:, None])).squeeze(1)
+
+
+def _lead(logits: Tensor, last: int) -> Tensor:
+    """Return the largest logit minus the mean of the third to the `last` one; 1 where that cannot divide."""
+    top = logits.topk(min(last, logits.shape[1]), 1).values
+    if top.shape[1] < 3:
+        return torch.ones_like(top[:, 0])
+    lead = top[:, 0] - top[:, 2:].mean(1)
+    return torch.where((lead > 0) & lead.isfinite(), lead, 1)
 
 
 def rivals(y: Int[Tensor, "b"], classes: int) -> Int[Tensor, "b r"]:
