@@ -38,7 +38,7 @@ def test_result_is_inside_and_repeats_under_a_seed(attack, norm, eps, bounds, sh
     x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
     y = torch.arange(4) % classes
     model = net(classes=classes).to(dtype)
-    few = {"steps": 7} if "steps" in attack.__dataclass_fields__ else {}
+    few = {field: 7 for field in ("steps", "queries") if field in attack.__dataclass_fields__}
     first, second = (
         attack(threat=threat, **few)(model, x, y, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
     )
