@@ -1,4 +1,4 @@
-"""Attacks: searches for misclassified inputs inside a threat. One attack a file."""
+"""Attacks: searches for misclassified inputs inside a threat, or among transformations. One of either a file."""
 
 from meseta.attacks.autoattack import AutoAttack
 from meseta.attacks.base import Attack
@@ -6,8 +6,24 @@ from meseta.attacks.deepfool import DeepFool
 from meseta.attacks.fgsm import FGSM
 from meseta.attacks.fmn import FMN
 from meseta.attacks.frank_wolfe import FrankWolfe
+from meseta.attacks.gaussian_noise import GaussianNoise
 from meseta.attacks.haat import Haat
 from meseta.attacks.minimum_norm import MinimumNormAttack
 from meseta.attacks.pgd import PGD
+from meseta.attacks.spatial import Spatial
+from meseta.attacks.transformation import Transformation
 
-__all__ = ["FGSM", "FMN", "PGD", "Attack", "AutoAttack", "DeepFool", "FrankWolfe", "Haat", "MinimumNormAttack"]
+__all__ = [
+    "FGSM",
+    "FMN",
+    "PGD",
+    "Attack",
+    "AutoAttack",
+    "DeepFool",
+    "FrankWolfe",
+    "GaussianNoise",
+    "Haat",
+    "MinimumNormAttack",
+    "Spatial",
+    "Transformation",
+]

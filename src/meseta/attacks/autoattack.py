@@ -24,7 +24,7 @@ from meseta.threat import Threat
 Version = Literal["standard", "plus", "rand"]
 
 ROOM = 4
-"""Radii between the inputs and the ends of the interval that unbounded inputs are mapped from: APGD starts from three."""
+"""Radii from unbounded inputs to the ends of the interval they are mapped from; APGD under L1 goes to three."""
 LARGEST = 1e30
 """What logits are cut to, far below the largest float32, so that sums and differences of them stay finite."""
 
@@ -54,13 +54,13 @@ class AutoAttack(Attack):
     forwards and backwards and as many forwards in FAB, and `queries` forwards; `plus` about three times the former,
     `rand` 40 `steps`.
     Raises: `MissingExtra` where pyautoattack is not installed.
-    Source: Croce & Hein 2020, section 5; Croce & Hein 2021 for L1. Differs from bare pyautoattack, which takes images in
-    [0, 1] of ten or more classes: inputs are mapped onto [0, 1] and into images, and back before they reach the model
-    (without bounds, from an interval that holds every ball with room to spare, so that no end of it binds; under L2 and
-    L1, images whose height Square cannot tile get rows that the model never sees). Gradients are those of the input
-    alone, so that FAB leaves no gradients in parameters; where they are not finite they are 0. A point with logits that
-    are not finite is adversarial. The search runs in float32, the model in its own precision. Seeds come from the
-    generator, and the global generators stay as they were; pyautoattack's warnings are dropped, since
+    Source: Croce & Hein 2020, section 5; Croce & Hein 2021 for L1. Differs from bare pyautoattack, which takes
+    float32 images in [0, 1] of ten or more classes: inputs are mapped onto [0, 1] and into images, and back before they
+    reach the model (without bounds, from an interval that holds every ball with room to spare, so that no end of it
+    binds; under L2 and L1, images whose height Square cannot tile get rows that the model never sees). The search runs
+    in float32, the model in its own precision. Gradients are those of the input alone, so that FAB leaves none in
+    parameters; where they are not finite they are 0. A point with logits that are not finite is adversarial. Seeds come
+    from the generator, and the global generators stay as they were; pyautoattack's warnings are dropped, since
     `meseta.evaluation.masking` asks the same questions.
     """
 
@@ -181,8 +181,8 @@ def _possible(parts: Sequence[str], classes: int) -> list[str]:
 def _as_seen(model: Model, canvas: Canvas, classes: int) -> Callable[[Tensor], Tensor]:
     """Return the model as pyautoattack sees it: images to float32 logits, (B, K + 1).
 
-    The class after the last wins where the model's logits are not finite, and comes last elsewhere, out of reach of every
-    loss and target.
+    The class after the last wins where the model's logits are not finite, and comes last elsewhere, out of reach of
+    every loss and target.
     """
 
     def logits_of(images: Tensor) -> Tensor:
