@@ -40,6 +40,7 @@ HEAVY = {
     "huggingface_hub": {"models", "data"},
     "rich": {"cli", "report"},
     "optuna": set(),
+    "pyautoattack": {"attacks"},
 }
 
 

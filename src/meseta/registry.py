@@ -9,6 +9,7 @@ from meseta.errors import unknown_name
 KINDS = {
     "objectives": ("meseta.objectives", "Objective"),
     "attacks": ("meseta.attacks", "Attack"),
+    "transformations": ("meseta.attacks", "Transformation"),
     "measures": ("meseta.geometry", "Measure"),
     "bounds": ("meseta.certificates", "RadiusBound"),
     "checks": ("meseta.evaluation.masking", "MaskingCheck"),

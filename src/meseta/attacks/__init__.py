@@ -1,13 +1,36 @@
-"""Attacks: searches for misclassified inputs inside a threat. One attack a file."""
+"""Attacks: searches for misclassified inputs inside a threat. One attack a file.
+
+Transformations, such as rotation and noise, change inputs in ways that no norm ball describes.
+"""
 
 from meseta.attacks.apgd import APGD
+from meseta.attacks.ascent import Ascent
+from meseta.attacks.autoattack import AutoAttack
 from meseta.attacks.base import Attack
 from meseta.attacks.deepfool import DeepFool
 from meseta.attacks.fgsm import FGSM
 from meseta.attacks.fmn import FMN
 from meseta.attacks.frank_wolfe import FrankWolfe
+from meseta.attacks.gaussian_noise import GaussianNoise
 from meseta.attacks.haat import Haat
 from meseta.attacks.minimum_norm import MinimumNormAttack
 from meseta.attacks.pgd import PGD
+from meseta.attacks.spatial import Spatial
+from meseta.attacks.transformation import Transformation
 
-__all__ = ["APGD", "FGSM", "FMN", "PGD", "Attack", "DeepFool", "FrankWolfe", "Haat", "MinimumNormAttack"]
+__all__ = [
+    "APGD",
+    "FGSM",
+    "FMN",
+    "PGD",
+    "Ascent",
+    "Attack",
+    "AutoAttack",
+    "DeepFool",
+    "FrankWolfe",
+    "GaussianNoise",
+    "Haat",
+    "MinimumNormAttack",
+    "Spatial",
+    "Transformation",
+]
