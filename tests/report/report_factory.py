@@ -254,9 +254,9 @@ def make_checked_records() -> list[Record]:
         "older": None,
     }
     records = []
-    for seed, (name, masking) in enumerate(checks.items()):
+    for seed, ((name, masking), decay) in enumerate(zip(checks.items(), (3, 4, 0.5, 6), strict=True)):
         clean = 0.9 - 0.01 * seed
-        worst = {threat: round(clean * math.exp(-(12 - 3 * seed) * 255 * threat[1] / 40), 3) for threat in THREATS[:3]}
+        worst = {threat: round(clean * math.exp(-decay * 255 * threat[1] / 40), 3) for threat in THREATS[:3]}
         robust = [
             make_cascade(*threat, share, clean, by_checks=5 if name == "soar" else 0) for threat, share in worst.items()
         ]

@@ -162,6 +162,11 @@ class Headline:
     """Empty where the record has no worst case."""
     worst_case: Cell | None
 
+    @property
+    def suite(self) -> str | None:
+        """The name of the suite of attacks, if they were not chosen one by one."""
+        return self.run.record.evaluation.suite if self.run.record.evaluation else None
+
 
 def headlines(runs: Sequence[Run]) -> list[Headline]:
     """Return a headline for each run that was attacked."""
@@ -217,12 +222,12 @@ def _doubts(run: Run) -> Iterable[str]:
         )
     if evaluation and (total := sum(a.violations for robust in evaluation.robust for a in robust.attacks)):
         yield f"{run.label}: attacks left the ball or the bounds {total} times; the judge brought those examples back."
-    for robust in evaluation.robust if evaluation else []:
-        if robust.by_checks:
-            yield (
-                f"{run.label}: at {NORMS[robust.norm]} {eps_text(robust.norm, robust.eps)} the masking checks broke "
-                f"{robust.by_checks} examples that no attack broke; the worst case counts them as broken."
-            )
+    if evaluation and (found := [one for one in evaluation.robust if one.by_checks]):
+        counts = [f"{one.by_checks} at {NORMS[one.norm]} {eps_text(one.norm, one.eps)}" for one in found]
+        yield (
+            f"{run.label}: the masking checks broke examples that no attack broke, {', '.join(counts)}; "
+            "the worst case counts them as broken."
+        )
     for one in run.record.measures:
         if one.nonfinite:
             yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."

@@ -325,7 +325,7 @@ def to_rich(table: Table) -> "RichTable":
             Text(_broken(cells[0].text)),
             justify="right" if i else "left",
             overflow="fold",
-            min_width=width if i else 12,
+            min_width=width if i else min(width, 16),
         )
     for first, *rest in grid[1:]:
         rich.add_row(Text(_broken(first.text)), *(Text(cell.text, style="bold" if cell.best else "") for cell in rest))
