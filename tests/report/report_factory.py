@@ -11,11 +11,16 @@ from meseta.evaluation.record import (
     Curve,
     Distribution,
     Evaluation,
+    Finding,
+    Level,
+    Masking,
     Measured,
     Provenance,
     Record,
     RobustAccuracy,
     Training,
+    Transformed,
+    verdict_of,
 )
 
 PROVENANCE = Provenance(
@@ -52,6 +57,84 @@ def make_evaluation(clean: float = 0.9, decay: float = 20.0, n: int = 1000, **ch
     ]
     defaults = {"provenance": PROVENANCE, "split": "test", "n": n, "clean_accuracy": clean, "nonfinite_logits": 0}
     return Evaluation(**(defaults | {"robust": robust} | changes))
+
+
+def make_cascade(norm: str, eps: float, worst: float, clean: float = 0.9, n: int = 1000, by_checks: int = 0) -> Any:
+    """A cascade from clean accuracy down to the worst case: the first attack breaks most of what any breaks."""
+    standing = round(clean * n)
+    end = round(worst * n) + by_checks
+    attacks = []
+    for i, name in enumerate(ATTACKS):
+        left = end if i == len(ATTACKS) - 1 else end + round((standing - end) * 0.15)
+        attacks.append(
+            AttackResult(
+                attack=f"{name.split('-')[0]}(threat=Threat(norm={norm!r}, eps={eps:.6g}), variant={i})",
+                name=name,
+                accuracy=left / n,
+                violations=0,
+                seconds=4.2,
+                attacked=standing,
+            )
+        )
+        standing = left
+    return RobustAccuracy(norm=norm, eps=eps, worst_case=worst, attacks=attacks, cascade=True, by_checks=by_checks)
+
+
+EVIDENCE = {
+    "MoreSteps": ("PGD-100 with 5 restarts breaks {a} % of the examples, PGD-20 {b} %: {c} points more.", 5, 15),
+    "OneStep": (
+        "One step breaks {a} % that 20 steps leave standing; {b} % the other way round (difference {c}).",
+        1,
+        5,
+    ),
+    "RisingEps": ("At 8 times the eps PGD leaves {a} % standing, at 16 times {b} %; it should be 0 (is {c}).", 1, 10),
+    "BlackBox": ("Square-2000 breaks {a} % where PGD-20 on both losses breaks {b} %: {c} points more.", 2, 10),
+    "ZeroGradients": ("The loss gradient is 0 or not finite on {a} % in float32 and on {b} % in float64 ({c}).", 5, 20),
+    "LogitScale": ("With logits divided by 1000 PGD-20 breaks {a} %, without {b} %: {c} points more.", 2, 10),
+    "Confidence": ("Mean top probability is {a} % on test inputs, {b} % under noise ({c}).", 0, None),
+    "Stochastic": ("Two forwards of one input differ by {a}, their classes on {b} % of the examples ({c}).", 0, 5),
+    "FiniteDifferences": ("Autograd and finite differences disagree on {a} % of directions, median {b} ({c}).", 1, 10),
+}
+"""Checks as they may be, each with a sentence and its thresholds."""
+
+
+def make_finding(name: str, level: Level = "fine", **changes: Any) -> Finding:
+    sentence, suspicious, broken = EVIDENCE[name]
+    a, b, c = {"fine": (1.5, 1.0, 0.5), "suspicious": (9.1, 4.0, 5.1), "broken": (93.5, 4.0, 89.5)}.get(
+        level, (0, 0, 0)
+    )
+    defaults = {
+        "check": f"{name}(suspicious={suspicious / 100:g}, broken={(broken or 100) / 100:g})",
+        "name": name,
+        "level": level,
+        "evidence": sentence.format(a=a, b=b, c=c) if level != "untested" else "The model has no such layer.",
+        "rule": f"Suspicious above {suspicious} points" + (f", broken above {broken} points." if broken else "."),
+        "figures": {"broken_by_check": a / 100, "broken_by_reference": b / 100, "spread": None},
+        "seconds": 3.21,
+    }
+    return Finding(**(defaults | changes))
+
+
+def make_masking(norm: Any = "Linf", eps: float = 8 / 255, n: int = 187, **levels: Level) -> Masking:
+    """Every check is fine but those named, as in `make_masking(BlackBox="broken")`."""
+    findings = [make_finding(name, levels.get(name, "fine")) for name in EVIDENCE]
+    return Masking(
+        provenance=PROVENANCE,
+        norm=norm,
+        eps=eps,
+        split="test",
+        n=n,
+        verdict=verdict_of([one.level for one in findings]),
+        findings=findings,
+    )
+
+
+def make_transformed(clean: float) -> list[Transformed]:
+    names = ["Spatial weak", "Spatial medium", "Spatial strong", "GaussianNoise 0.1"]
+    return [
+        Transformed(transformation=f"{name.split()[0]}(level={i})", name=name, accuracy=clean - 0.07 * i, seconds=1.5)
+        for i, name in enumerate(names)
+    ]
 
 
 def make_measured(name: str, values: list[float | None], **changes: Any) -> Measured:
@@ -158,3 +241,27 @@ def make_record(name: str = "erm", seed: int = 0, **changes: Any) -> Record:
 def make_records(count: int = 3) -> list[Record]:
     names = ["erm", "cure", "input-gradient", "trades"]
     return [make_record(names[i] if i < len(names) else f"sweep-{i:02d}", seed=i) for i in range(count)]
+
+
+def make_checked_records() -> list[Record]:
+    """A trusted, a suspicious, a broken and an unchecked run, attacked by a cascade; the broken one looks the best."""
+    checks = {
+        "trades": make_masking(FiniteDifferences="untested"),
+        "soar": make_masking(LogitScale="suspicious", ZeroGradients="suspicious", Stochastic="untested"),
+        "quantised": make_masking(
+            BlackBox="broken", ZeroGradients="broken", OneStep="suspicious", Stochastic="untested"
+        ),
+        "older": None,
+    }
+    records = []
+    for seed, ((name, masking), decay) in enumerate(zip(checks.items(), (3, 4, 0.5, 6), strict=True)):
+        clean = 0.9 - 0.01 * seed
+        worst = {threat: round(clean * math.exp(-decay * 255 * threat[1] / 40), 3) for threat in THREATS[:3]}
+        robust = [
+            make_cascade(*threat, share, clean, by_checks=5 if name == "soar" else 0) for threat, share in worst.items()
+        ]
+        evaluation = make_evaluation(
+            clean, robust=robust, suite="standard", masking=masking, transformed=make_transformed(clean)
+        )
+        records.append(make_record(name, seed, evaluation=evaluation))
+    return records

@@ -7,9 +7,12 @@ from report_factory import (
     lognormal,
     make_bounded,
     make_bounds,
+    make_cascade,
+    make_checked_records,
     make_curve,
     make_distribution,
     make_evaluation,
+    make_masking,
     make_measured,
     make_record,
     make_records,
@@ -23,9 +26,11 @@ from meseta.report.figures import (
     HistogramFigure,
     LineFigure,
     all_figures,
+    attack_curves,
     bin_edges,
     bin_shares,
     certified_curves,
+    distance_figures,
     measure_histograms,
     robustness_curves,
     sandwich_figures,
@@ -114,7 +119,7 @@ def test_plotly_shows_names_as_text() -> None:
 
 
 def test_files_are_pdf_with_truetype_fonts_and_png(tmp_path: Path) -> None:
-    records = [*make_records(2), make_record("_hidden $x_2$ " + "long " * 40)]
+    records = [make_record(), make_record("_hidden $x_2$ " + "long " * 40, evaluation=None)]
     files = write_figures(records, tmp_path / "figures")
     assert {file.suffix for file in files} == {".pdf", ".png"}
     assert sorted(files) == sorted((tmp_path / "figures").iterdir())
@@ -202,7 +207,7 @@ def test_parts_have_histograms_and_curves_bands() -> None:
     records = [
         make_record(str(i), measures=[make_measured(NAME, values, parts=parts, curves=curves)]) for i in range(2)
     ]
-    figures = [figure for figure in all_figures(records) if not figure.key.startswith("robust")]
+    figures = [figure for figure in all_figures(records) if not figure.key.startswith(("robust", "attacks"))]
     assert len({figure.key for figure in figures}) == 4
     assert [type(figure) for figure in figures] == [HistogramFigure, HistogramFigure, LineFigure, LineFigure]
     assert figures[1].title == f"{NAME}: along v"
@@ -216,10 +221,75 @@ def test_parts_have_histograms_and_curves_bands() -> None:
     assert measure_histograms(records)[0].key == figures[0].key
 
 
-@pytest.mark.parametrize("count", [1, 6])
+@pytest.mark.parametrize("count", [1, 5])
 def test_bounds_parts_and_curves_are_drawn_for_print(count: int, tmp_path: Path) -> None:
     measured = make_measured(NAME, lognormal(1.0, 50), curves={"c": make_curve([1.0, 2.0]), "one": make_curve([3.0])})
-    records = [make_record(str(i), bounds=make_bounds(40, i), measures=[measured]) for i in range(count)]
+    records = [
+        make_record(str(i), bounds=make_bounds(40, i), measures=[measured], **({"evaluation": None} if i else {}))
+        for i in range(count)
+    ]
     names = {file.stem for file in write_figures(records, tmp_path)}
-    assert {"certified-accuracy-L2", "distances-L2-0"} < names
-    assert len(names) == 2 + 1 + count + 3
+    drawn = {"certified-accuracy-L2", "smallest-attack-accuracy-L2", "smallest-attack-L2", "distances-L2-0"}
+    assert drawn | {"attacks-Linf-0", "attacks-L2-0"} < names
+    assert len(names) == 2 + 2 + 3 + count + 3
+
+
+def test_each_attack_is_a_line_below_which_the_worst_case_lies() -> None:
+    record = make_record("a", evaluation=make_evaluation(n=400))
+    linf, l2 = attack_curves([record])
+    assert (linf.key, l2.key) == ("attacks-Linf-a", "attacks-L2-a")
+    assert record.evaluation
+    robust = [one for one in record.evaluation.robust if one.norm == "Linf"]
+    worst, *attacks = linf.series
+    assert worst.name == "worst case"
+    assert worst.y == robustness_curves([record])[0].series[0].y
+    assert [one.name for one in attacks] == [attack.name for attack in robust[0].attacks]
+    for k, line in enumerate(attacks):
+        shares = [record.evaluation.clean_accuracy, *(one.attacks[k].accuracy for one in robust)]
+        assert line.y == pytest.approx([100 * share for share in shares])
+        assert all(a <= b for a, b in zip(worst.y, line.y, strict=True))
+    assert {trace["meta"]["run"] for trace in to_plotly(linf)["data"]} == {-1}
+
+
+def test_a_cascade_and_a_single_attack_have_no_line_for_each_attack() -> None:
+    cascade = make_record(evaluation=make_evaluation(robust=[make_cascade("Linf", 8 / 255, 0.4)]))
+    robust = make_robust("Linf", 8 / 255, 0.4)
+    single = robust.model_copy(update={"attacks": robust.attacks[:1]})
+    assert attack_curves([cascade, make_record(evaluation=make_evaluation(robust=[single]))]) == []
+    assert attack_curves([cascade, make_record("b", evaluation=make_evaluation(robust=[robust]))]) != []
+
+
+def test_curves_of_a_masked_model_are_called_an_upper_bound() -> None:
+    (figure,) = robustness_curves(make_checked_records())
+    assert [note for note in figure.notes if "upper bound" in note] == [
+        "quantised: gradients are masked, and what attacks left is only an upper bound."
+    ]
+    evaluation = make_evaluation(masking=make_masking(BlackBox="broken"))
+    record = make_record(evaluation=evaluation, bounds=make_bounds(9))
+    curves = [*attack_curves([record]), *distance_figures([record])[:1]]
+    assert all("masked" in figure.notes[-1] for figure in curves)
+
+
+def test_a_run_with_attacks_alone_shows_the_accuracy_they_leave_and_their_distances() -> None:
+    values = [[0.0, 1.0, None, 3.0, 4.0], [0.0, 2.0, None, 1.0, 4.0]]
+    record = make_record("a", bounds=[make_bounded("attack", one, str(i)) for i, one in enumerate(values)])
+    curve, histogram = distance_figures([record, make_record("b")])
+    assert isinstance(curve, LineFigure)
+    assert isinstance(histogram, HistogramFigure)
+    (line,) = curve.series
+    assert (line.x[0], line.x[-1]) == (0, 4)
+    for eps, share in zip(line.x, line.y, strict=True):
+        assert share == 20 * sum(value > eps for value in (0.0, 1.0, math.inf, 1.0, 4.0))
+    (sample,) = histogram.samples
+    assert (sample.values, sample.total) == ((1.0, 1.0, 4.0), 5)
+    assert histogram.notes == (
+        "a: 1 misclassified, 1 without an adversarial example found of 5 examples, not on the axis.",
+    )
+    assert certified_curves([record]) == []
+    assert sandwich_figures([record]) == []
+
+
+def test_attacks_that_found_nothing_leave_everything_standing() -> None:
+    (curve,) = distance_figures([make_record(bounds=[make_bounded("attack", [None, None, 0.0])])])
+    assert isinstance(curve, LineFigure)
+    assert curve.series[0].y == pytest.approx((200 / 3,))

@@ -10,13 +10,18 @@ import pytest
 from report_factory import (
     make_bounded,
     make_bounds,
+    make_cascade,
+    make_checked_records,
     make_curve,
     make_distribution,
     make_evaluation,
+    make_finding,
+    make_masking,
     make_measured,
     make_record,
     make_records,
     make_robust,
+    make_transformed,
 )
 
 from meseta.errors import MissingExtra, UserError
@@ -24,7 +29,7 @@ from meseta.evaluation.record import Record
 from meseta.report import comparison_table, write_report
 from meseta.report import page as page_module
 from meseta.report.comparison import runs_of
-from meseta.report.page import flatten, notices, render, settings
+from meseta.report.page import flatten, headlines, notices, render, settings
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
 
@@ -78,7 +83,7 @@ def spoil(value: Any, free: bool = True) -> Any:
 
 def spoiled_record() -> Record:
     def walk(value: Any, key: str = "") -> Any:
-        if key in ("config", "versions"):
+        if key in ("config", "versions", "figures"):
             return spoil(value)
         if isinstance(value, dict) and key not in ("parts", "curves"):
             return {k: walk(v, k) for k, v in value.items()}
@@ -86,28 +91,30 @@ def spoiled_record() -> Record:
             return [walk(one, key) for one in value]
         if key in ("parts", "curves"):
             return {k + EVIL: one for k, one in value.items()}
-        return value + EVIL if isinstance(value, str) and key not in ("norm", "kind") else value
+        return value + EVIL if isinstance(value, str) and key not in ("norm", "kind", "level", "verdict") else value
 
     measured = make_measured(
         "M(X)", [1.0, 2.0], parts={"p": make_distribution([1.0, 2.0])}, curves={"c": make_curve([1.0, 2.0])}
     )
-    record = make_record(bounds=make_bounds(20), measures=[measured])
+    masking = make_masking(BlackBox="broken", OneStep="suspicious", Stochastic="untested")
+    evaluation = make_evaluation(masking=masking, transformed=make_transformed(0.9), suite="standard")
+    record = make_record(bounds=make_bounds(20), measures=[measured], evaluation=evaluation)
     return Record.model_validate(walk(record.model_dump()))
 
 
-def test_numbers_agree_with_the_record() -> None:
-    records = make_records(3)
+@pytest.mark.parametrize("records", [make_records(3), make_checked_records()], ids=["unchecked", "checked"])
+def test_numbers_agree_with_the_record(records: list[Record]) -> None:
     table = comparison_table(records)
     rows = Page(render(records)).tables[0][2:]
     for cells, row in zip(rows, table.rows, strict=True):
         for (text, attrs), cell in zip(cells, row, strict=True):
-            assert text.split()[0] == cell.text
-            assert attrs["data-value"] == str(cell.value)
+            assert text.split()[: len(cell.text.split())] == cell.text.split()
+            assert attrs.get("data-value") == (None if cell.value is None else str(cell.value))
             assert attrs.get("title", "") == cell.detail
 
 
 def test_half_width_and_n_are_on_the_page() -> None:
-    cell = Page(render(make_records(1))).tables[0][2][2]
+    cell = Page(render(make_records(1))).tables[0][2][3]
     assert cell[0].split() == ["93.0", "±\u202f1.6"] or cell[0].split() == ["93.0", "±", "1.6"]
     assert "n = 1000" in str(cell[1]["title"])
 
@@ -184,9 +191,11 @@ def test_twenty_runs_stay_small(tmp_path: Path) -> None:
         [make_record(measures=[make_measured("Zero(X)", [0.0] * 9), make_measured("Null(X)", [None] * 9)])],
         [make_record(evaluation=make_evaluation(robust=[])), make_record("b", evaluation=None)],
         [make_record(evaluation=make_evaluation(n=0))],
+        [make_record(evaluation=make_evaluation(robust=[], masking=make_masking())), *make_checked_records()],
+        [make_record(bounds=[make_bounded("attack", [0.0, None]), make_bounded("attack", [0.0] * 3, norm="L1")])],
         [make_record(bounds=[make_bounded("sound", [0.0, None]), make_bounded("attack", [0.0, None], norm="Linf")])],
     ],
-    ids=["bare", "duplicates", "long", "degenerate", "partial", "n=0", "no distance"],
+    ids=["bare", "duplicates", "long", "degenerate", "partial", "n=0", "checked", "only attacks", "no distance"],
 )
 def test_edge_cases_render(records: list[Record]) -> None:
     page = Page(render(records))
@@ -228,6 +237,104 @@ def test_a_certificate_beyond_an_attack_is_announced() -> None:
     assert any("did not accept 2 results of FMN-100" in notice for notice in found)
     other = make_record("b", bounds=[make_bounded("sound", [0.1] * 9)])
     assert any("not taken on the same examples" in n for n in notices(runs_of([make_record(bounds=[sound]), other])))
+
+
+def test_the_page_leads_with_the_verdict_and_the_worst_case_beside_it() -> None:
+    """The order is verdict, comparison; the number is that of the record at the threat of the checks."""
+    html = render(make_checked_records())
+    assert html.index('id="verdict"') < html.index('id="comparison"')
+    lead = Page(html[html.index('id="verdict"') : html.index('id="comparison"')]).text.split()
+    text = " ".join(lead)
+    for record in make_checked_records():
+        assert record.evaluation
+        worst = next(one.worst_case for one in record.evaluation.robust if one.eps == 8 / 255)
+        assert f"{100 * worst:.1f} %" in text.replace("\xa0", " ")
+    for words in ("trusted ✓", "suspicious !", "broken ✗", "not checked", "This report fails", "upper bound"):
+        assert words in text
+    assert make_finding("BlackBox", "broken").evidence in text
+    assert make_finding("BlackBox", "fine").evidence not in text
+    assert "This report fails" not in Page(render([make_checked_records()[0]])).text
+
+
+def test_the_headline_is_the_worst_case_where_the_checks_ran_or_at_the_largest_eps() -> None:
+    robust = [make_robust("Linf", eps / 255, 1 / eps) for eps in (2, 4, 8)] + [make_robust("L2", 0.5, 0.9)]
+
+    def headline(**masking: Any) -> tuple[str, object]:
+        checked = make_masking(**masking) if masking else None
+        (one,) = headlines(runs_of([make_record(evaluation=make_evaluation(robust=robust, masking=checked))]))
+        return one.threat, one.worst_case and one.worst_case.value
+
+    assert headline() == ("L∞ 8/255", 1 / 8)
+    assert headline(eps=4 / 255) == ("L∞ 4/255", 1 / 4)
+    assert headline(eps=16 / 255) == ("L∞ 8/255", 1 / 8)
+    assert headline(norm="L2", eps=0.5) == ("L2 0.5", 0.9)
+    assert headline(norm="L1", eps=12.0) == ("L2 0.5", 0.9)
+
+
+def test_a_run_that_was_not_attacked_has_no_verdict() -> None:
+    assert headlines(runs_of([make_record(evaluation=None)])) == []
+    assert 'id="verdict"' not in render([make_record(evaluation=None)])
+
+
+def test_every_finding_is_on_the_page() -> None:
+    for records in (make_checked_records(), make_checked_records()[2:3]):
+        text = Page(render(records)).text
+        for record in records:
+            for finding in (
+                record.evaluation.masking.findings if record.evaluation and record.evaluation.masking else []
+            ):
+                for words in (finding.name, finding.evidence, finding.rule, finding.check):
+                    assert words in text
+
+
+def test_levels_are_compared_check_by_check() -> None:
+    tables = Page(render(make_checked_records())).tables
+    header, *rows = next(table for table in tables if len(table[0]) == 4 and table[0][0][0] == "Check")
+    assert [cell[0] for cell in header] == ["Check", "trades", "soar", "quantised"]
+    levels = {row[0][0]: [" ".join(cell[0].split()) for cell in row[1:]] for row in rows}
+    assert levels["BlackBox"] == ["fine ✓", "fine ✓", "broken ✗"]
+    assert levels["FiniteDifferences"] == ["untested", "fine ✓", "fine ✓"]
+    assert levels["Verdict"] == ["trusted ✓", "suspicious !", "broken ✗"]
+
+
+def test_a_cascade_says_what_stands_after_each_attack_and_what_it_met() -> None:
+    robust = make_cascade("Linf", 8 / 255, 0.4, clean=0.9, by_checks=5)
+    page = Page(render([make_record(evaluation=make_evaluation(robust=[robust]))]))
+    assert "those before it left standing" in page.text
+    header, row = next(table for table in page.tables if any(c[0] == "worst case" for c in table[0]))
+    titles = [" ".join(cell[0].split()) for cell in header]
+    shown = dict(zip(titles, (" ".join(cell[0].split()) for cell in row), strict=True))
+    assert shown["standing after FGSM"] == "47.9 broke 421 of 900"
+    assert (
+        shown["standing after Square-1000"]
+        == f"40.5 broke {robust.attacks[-1].attacked - 405} of {robust.attacks[-1].attacked}"
+    )
+    assert shown["masking checks"] == "broke 5 more"
+    assert shown["worst case"].startswith("40.0")
+    assert any(
+        "5 at L∞ 8/255" in notice
+        for notice in notices(runs_of([make_record(evaluation=make_evaluation(robust=[robust]))]))
+    )
+
+
+def test_checks_at_several_thresholds_are_announced() -> None:
+    evaluations = [make_evaluation(masking=make_masking(eps=eps)) for eps in (4 / 255, 8 / 255)]
+    records = [make_record(str(i), evaluation=one) for i, one in enumerate(evaluations)]
+    assert notices(runs_of(records)) == ["The masking checks ran at different thresholds: a verdict holds at its own."]
+
+
+def test_a_record_from_before_the_checks_reads_and_renders_as_it_did() -> None:
+    content = make_record().model_dump()
+    for field in ("suite", "masking", "transformed"):
+        del content["evaluation"][field]
+    for robust in content["evaluation"]["robust"]:
+        del robust["cascade"], robust["by_checks"]
+        for attack in robust["attacks"]:
+            del attack["attacked"]
+    html = render([Record.model_validate(content)])
+    assert html == render([make_record()])
+    assert 'id="masking"' not in html
+    assert "not checked" in Page(html).text
 
 
 def test_settings_that_differ_come_first() -> None:

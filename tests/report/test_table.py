@@ -4,12 +4,15 @@ import pytest
 from report_factory import (
     make_bounded,
     make_bounds,
+    make_checked_records,
     make_evaluation,
+    make_masking,
     make_measured,
     make_record,
     make_records,
     make_robust,
     make_training,
+    make_transformed,
 )
 from rich.console import Console
 
@@ -33,8 +36,9 @@ def test_values_are_the_records() -> None:
         medians = [one.median for one in record.measures]
         worst = [one.worst_case for one in evaluation.robust]
         cost = training.seconds_per_epoch
-        expected = [record.name, evaluation.n, evaluation.clean_accuracy, *worst, *medians, cost, cost / 10]
-        assert [cell.value for cell in row] == pytest.approx(expected)
+        expected = [evaluation.n, evaluation.clean_accuracy, *worst, *medians, cost, cost / 10]
+        assert [cell.text for cell in row[:2]] == [record.name, "not checked"]
+        assert [cell.value for cell in row[2:]] == pytest.approx(expected)
 
 
 def test_markdown_shows_the_text_of_every_cell() -> None:
@@ -111,7 +115,7 @@ def test_terminal_shows_every_number(count: int) -> None:
     console = Console(width=200, file=terminal)
     console.print(to_rich(table))
     shown = terminal.getvalue().split()
-    assert all(cell.text in shown for row in table.rows for cell in row)
+    assert all(word in shown for row in table.rows for cell in row for word in cell.text.split())
 
 
 def test_terminal_shows_brackets_as_text() -> None:
@@ -165,3 +169,59 @@ def test_the_run_with_the_larger_certificate_is_best_and_only_where_it_is_sound(
     assert [cell.best for cell in column(table, "L2 certified radius (sound), median")] == [False, True]
     assert [cell.best for cell in column(table, "L2 Taylor (estimate), median")] == [False, False]
     assert [cell.best for cell in column(table, "L2 LinearPiece (proxy), median")] == [False, False]
+
+
+def test_the_verdict_comes_right_after_the_name_everywhere() -> None:
+    table = comparison_table(make_checked_records())
+    assert [one.title for one in table.columns][:2] == ["Run", "Masking"]
+    words = ["trusted ✓", "suspicious !", "broken ✗", "not checked"]
+    assert [row[1].text for row in table.rows] == words
+    assert to_markdown(table).splitlines()[2] == f"| Masking | {' | '.join(words)} |"
+    assert "Masking" not in [one.title for one in comparison_table([make_record(evaluation=None)]).columns]
+
+
+def test_why_is_told_by_the_findings_that_are_not_fine() -> None:
+    (cell,) = column(comparison_table(make_checked_records()[1:2]), "Masking")
+    assert [line.split(":")[0] for line in cell.detail.splitlines()] == ["ZeroGradients", "LogitScale"]
+
+
+def test_no_robust_figure_of_a_masked_model_is_ever_the_best() -> None:
+    """It has the highest of everything: what attacks left of it is a bound, what needs no attack counts as ever."""
+    masked = make_evaluation(
+        0.95, decay=1.0, masking=make_masking(BlackBox="broken"), transformed=make_transformed(0.95)
+    )
+    fair = [make_evaluation(0.9 - i / 100, 50.0 + i, transformed=make_transformed(0.8 - i / 100)) for i in range(2)]
+    bounds = [make_bounds(50, scale=scale) for scale in (9.0, 2.0, 1.0)]
+    table = comparison_table(
+        [
+            make_record(str(i), evaluation=e, bounds=b)
+            for i, (e, b) in enumerate(zip([masked, *fair], bounds, strict=True))
+        ]
+    )
+    best = {
+        one.title: [row[i].best for row in table.rows]
+        for i, one in enumerate(table.columns)
+        if one.title.startswith(("Worst case", "Spatial", "Gaussian", "L2 smallest attack"))
+    }
+    assert len(best) == 5 + 4 + 1
+    assert set(map(tuple, best.values())) == {(False, True, False)}
+    assert [cell.best for cell in column(table, "Clean accuracy (%)")] == [True, False, False]
+    assert [cell.best for cell in column(table, "L2 certified radius (sound), median")] == [True, False, False]
+
+
+def test_the_worst_case_of_a_masked_model_is_an_upper_bound() -> None:
+    robust = [make_robust("Linf", 8 / 255, 0.4)]
+    for level, text in {"broken": "≤40.0", "suspicious": "40.0", "fine": "40.0"}.items():
+        evaluation = make_evaluation(robust=robust, masking=make_masking(BlackBox=level))
+        (cell,) = column(comparison_table([make_record(evaluation=evaluation)]), "Worst case, L∞ 8/255 (%)")
+        assert (cell.value, cell.text) == (0.4, text)
+        assert ("upper bound" in cell.detail) == (level == "broken")
+
+
+def test_transformed_accuracies_are_columns_and_other_settings_other_columns() -> None:
+    weak, *_ = make_transformed(0.9)
+    other = weak.model_copy(update={"transformation": "Spatial(level=9)", "accuracy": 0.3})
+    evaluations = [make_evaluation(transformed=[weak]), make_evaluation(transformed=[other]), make_evaluation()]
+    table = comparison_table([make_record(str(i), evaluation=e) for i, e in enumerate(evaluations)])
+    assert [cell.text for cell in column(table, "Spatial weak (%)")] == ["90.0", "–", "–"]
+    assert [cell.text for cell in column(table, "Spatial weak (2) (%)")] == ["–", "30.0", "–"]

@@ -193,6 +193,11 @@ def _cloud_trace(cloud: Cloud) -> dict[str, Any]:
     }
 
 
+def _run_of(series: Series, figure: LineFigure) -> int:
+    """Return the run whose key in the page's legends hides the line: none for an attack."""
+    return -1 if figure.of_attacks else series.style
+
+
 def _tick_array(figure: LineFigure) -> dict[str, Any]:
     return {"tickvals": list(figure.ticks), "ticktext": list(figure.ticks.values())} if figure.ticks else {}
 
@@ -209,7 +214,7 @@ def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:
         "type": "scatter",
         "cliponaxis": False,
         "name": html.escape(series.name, quote=False),
-        "meta": {"run": series.style},
+        "meta": {"run": _run_of(series, figure)},
         "x": series.x,
         "y": series.y,
         "line": _plotly_line(look),

@@ -10,7 +10,6 @@ from meseta.report.comparison import (
     NORMS,
     MeasureGroup,
     Run,
-    eps_text,
     measure_groups,
     pixel_steps,
     runs_of,
@@ -21,8 +20,10 @@ from meseta.report.comparison import (
     worst_cases,
 )
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
+from meseta.report.verdict import is_broken
 
 BINS = 40
+UPPER_BOUND = "gradients are masked, and what attacks left is only an upper bound."
 LOG_SPAN = 100.0
 """Positive values that span this factor are shown on a logarithmic axis."""
 RADII = 120
@@ -60,6 +61,8 @@ class LineFigure:
     band: bool = False
     percent: bool = True
     log_y: bool = False
+    of_attacks: bool = False
+    """Whether the lines are attacks on one run, which the figure names itself; elsewhere they are runs."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,10 @@ def all_figures(records: Sequence[Record]) -> list[Figure]:
     return [
         *robustness_curves(records),
         *certified_curves(records),
+        *distance_figures(records),
         *sandwich_figures(records),
         *(figure for group in groups for figure in measure_figures(group)),
+        *attack_curves(records),
     ]
 
 
@@ -136,29 +141,88 @@ def robustness_curves(records: Sequence[Record]) -> list[LineFigure]:
 
 def _curve_figure(norm: str, runs: Sequence[Run]) -> LineFigure:
     series = tuple(one for run in runs if (one := _curve(norm, run)))
-    positions = sorted({x for one in series for x in one.x})
-    steps = [pixel_steps(x) if norm == "Linf" else None for x in positions if x > 0]
-    in_pixels = bool(steps) and all(steps)
+    x_label, ticks = _eps_axis(norm, series)
     return LineFigure(
         key=f"robust-accuracy-{norm}",
         title=f"Worst-case accuracy, {NORMS[norm]}",
-        x_label=f"eps, {NORMS[norm]}" + (" (units of 1/255)" if in_pixels else ""),
+        x_label=x_label,
         y_label="worst-case accuracy (%)",
         series=series,
-        ticks={x: f"{round(255 * x)}" for x in positions} if in_pixels else {},
-        notes=("Whiskers: 95 % Wilson interval. eps = 0 is clean accuracy.",),
+        ticks=ticks,
+        notes=("Whiskers: 95 % Wilson interval. eps = 0 is clean accuracy.", *_upper_bounds(series, runs)),
     )
 
 
+def _eps_axis(norm: str, series: Sequence[Series]) -> tuple[str, dict[float, str]]:
+    """Return the label and the ticks: in units of 1/255 where every eps is a whole number of them."""
+    positions = sorted({x for one in series for x in one.x})
+    steps = [pixel_steps(x) if norm == "Linf" else None for x in positions if x > 0]
+    if not steps or not all(steps):
+        return f"eps, {NORMS[norm]}", {}
+    return f"eps, {NORMS[norm]} (units of 1/255)", {x: f"{round(255 * x)}" for x in positions}
+
+
+def _upper_bounds(series: Sequence[Series], runs: Sequence[Run]) -> tuple[str, ...]:
+    """Return a note for each drawn run whose gradients are masked."""
+    drawn = {one.style for one in series}
+    return tuple(f"{run.short}: {UPPER_BOUND}" for run in runs if run.style in drawn and is_broken(run))
+
+
 def _curve(norm: str, run: Run) -> Series | None:
-    evaluation = run.record.evaluation
     attacked = worst_cases(run.record, norm)
-    if evaluation is None or not attacked:
+    return _against_eps(run.short, run.style, run, [*attacked.values()]) if attacked else None
+
+
+def _against_eps(name: str, style: int, run: Run, attacked: Sequence[tuple[float, float]]) -> Series | None:
+    """Return a line through (eps, accuracy), from clean accuracy at eps = 0."""
+    evaluation = run.record.evaluation
+    if evaluation is None:
         return None
-    points = {eps_text(norm, 0.0): (0.0, evaluation.clean_accuracy)} | attacked
-    eps, share = zip(*sorted(point for point in points.values() if math.isfinite(point[1])), strict=True)
-    low, high = zip(*(wilson(one, evaluation.n) for one in share), strict=True)
-    return Series(run.short, run.style, eps, _percents(share), _percents(low), _percents(high))
+    points = {0.0: evaluation.clean_accuracy} | dict(attacked)
+    eps, share = zip(*sorted(point for point in points.items() if math.isfinite(point[1])), strict=True)
+    return _with_intervals(name, style, eps, share, evaluation.n)
+
+
+def _with_intervals(name: str, style: int, x: Sequence[float], shares: Sequence[float], n: int) -> Series:
+    low, high = zip(*(wilson(one, n) for one in shares), strict=True)
+    return Series(name, style, tuple(x), _percents(shares), _percents(low), _percents(high))
+
+
+def attack_curves(records: Sequence[Record]) -> list[LineFigure]:
+    """Return one figure per run and norm: the worst case and the accuracy that each attack left, against eps.
+
+    None for a cascade, whose attacks met only what others had left, and none for a single attack, which is the worst
+    case itself.
+    """
+    runs = runs_of(records)
+    found = [(norm, run) for run in runs for norm in dict.fromkeys(norm for norm, _ in threats_of([run]))]
+    keys = unique([f"attacks-{norm}-{slug(run.label)}" for norm, run in found])
+    figures = (_attack_figure(key, norm, run) for key, (norm, run) in zip(keys, found, strict=True))
+    return [figure for figure in figures if len(figure.series) > 2]
+
+
+def _attack_figure(key: str, norm: str, run: Run) -> LineFigure:
+    robust = run.record.evaluation.robust if run.record.evaluation else []
+    points: dict[str, list[tuple[float, float]]] = {"worst case": [*worst_cases(run.record, norm).values()]}
+    for one in robust:
+        if one.norm == norm and not one.cascade:
+            _, *names = unique(["worst case", *(attack.name for attack in one.attacks)])
+            for name, attack in zip(names, one.attacks, strict=True):
+                points.setdefault(name, []).append((one.eps, attack.accuracy))
+    lines = [_against_eps(name, style, run, line) for style, (name, line) in enumerate(points.items())]
+    series = tuple(one for one in lines if one)
+    x_label, ticks = _eps_axis(norm, series)
+    notes = ("Whiskers: 95 % Wilson interval. eps = 0 is clean accuracy.",)
+    return LineFigure(
+        key=key,
+        title=f"Each attack, {NORMS[norm]}, {run.short}",
+        x_label=x_label,
+        y_label="accuracy (%)",
+        series=series,
+        ticks=ticks,
+        notes=(*notes, f"{run.short}: {UPPER_BOUND}") if is_broken(run) else notes,
+        of_attacks=True,
+    )
 
 
 def _percents(shares: Sequence[float]) -> tuple[float, ...]:
@@ -172,34 +236,93 @@ def certified_curves(records: Sequence[Record]) -> list[LineFigure]:
 
 
 def _certified_figure(norm: str, by_run: Mapping[int, Sandwich]) -> LineFigure:
-    certified = {style: one.certified for style, one in sorted(by_run.items()) if one.certified is not None}
-    # A long tail of a few examples would leave no room for all others.
-    finite = {style: sorted(v for v in values if v < math.inf) or [0.0] for style, values in certified.items()}
-    end = max((values[len(values) * 99 // 100] for values in finite.values()), default=0.0)
-    radii = tuple(end * i / RADII for i in range(RADII + 1)) if end > 0 else (0.0,)
-    series = []
-    for style, values in certified.items():
-        share = [sum(value > radius for value in values) / len(values) for radius in radii]
-        low, high = zip(*(wilson(one, len(values)) for one in share), strict=True)
-        series.append(Series(by_run[style].run.short, style, radii, _percents(share), _percents(low), _percents(high)))
     return LineFigure(
         key=f"certified-accuracy-{norm}",
         title=f"Certified accuracy, {NORMS[norm]}",
         x_label=f"radius, {NORMS[norm]}",
         y_label="certified accuracy (%)",
-        series=tuple(series),
+        series=_survival([(one.run, one.certified) for _, one in sorted(by_run.items())]),
         notes=("Sound bounds only, the best for each example. Bands: 95 % Wilson interval. Ends where 1 % is left.",),
         band=True,
     )
 
 
+def _survival(members: Sequence[tuple[Run, list[float] | None]]) -> tuple[Series, ...]:
+    """Return for each run that has distances the share of them above each radius, where 0 stands for an error."""
+    columns = [(run, values) for run, values in members if values]
+    # A long tail of a few examples would leave no room for all others.
+    finite = [sorted(v for v in values if v < math.inf) or [0.0] for _, values in columns]
+    end = max((values[len(values) * 99 // 100] for values in finite), default=0.0)
+    radii = [end * i / RADII for i in range(RADII + 1)] if end > 0 else [0.0]
+    return tuple(
+        _with_intervals(
+            run.short, run.style, radii, [sum(v > r for v in values) / len(values) for r in radii], len(values)
+        )
+        for run, values in columns
+    )
+
+
+def distance_figures(records: Sequence[Record]) -> list[LineFigure | HistogramFigure]:
+    """Return for each norm with minimum-norm attacks the accuracy they leave against eps, and their distances."""
+    runs = runs_of(records)
+    figures = []
+    for norm, by_run in largest(runs).items():
+        members = [(one.run, one.attacked) for _, one in sorted(by_run.items())]
+        figures += [_nearest_curve(norm, members, runs), _nearest_histogram(norm, members)]
+    return [figure for figure in figures if figure]
+
+
+_Nearest = Sequence[tuple[Run, list[float] | None]]
+
+
+def _nearest_curve(norm: str, members: _Nearest, runs: Sequence[Run]) -> LineFigure | None:
+    series = _survival(members)
+    if not series:
+        return None
+    notes = (
+        "The share of examples without an adversarial example found within eps: an upper bound of robust accuracy. "
+        "Bands: 95 % Wilson interval.",
+    )
+    return LineFigure(
+        key=f"smallest-attack-accuracy-{norm}",
+        title=f"Accuracy from the smallest attacks found, {NORMS[norm]}",
+        x_label=f"eps, {NORMS[norm]}",
+        y_label="accuracy (%)",
+        series=series,
+        notes=(*notes, *_upper_bounds(series, runs)),
+        band=True,
+    )
+
+
+def _nearest_histogram(norm: str, members: _Nearest) -> HistogramFigure | None:
+    found = [(run, values, [v for v in values if 0 < v < math.inf]) for run, values in members if values]
+    if not any(shown for _, _, shown in found):
+        return None
+    title = f"Distance of the smallest attack, {NORMS[norm]}"
+    notes = (_not_found(run.short, values) for run, values, _ in found)
+    return HistogramFigure(
+        key=f"smallest-attack-{norm}",
+        title=title,
+        x_label=title,
+        samples=tuple(Sample(run.short, run.style, tuple(shown), len(values)) for run, values, shown in found),
+        log_x=_spans_magnitudes([v for _, _, shown in found for v in shown]),
+        notes=tuple(filter(None, notes)),
+    )
+
+
+def _not_found(name: str, values: Sequence[float]) -> str:
+    counts = {"misclassified": values.count(0), "without an adversarial example found": values.count(math.inf)}
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    return f"{name}: {kinds} of {len(values)} examples, not on the axis." if kinds else ""
+
+
 def sandwich_figures(records: Sequence[Record]) -> list[CloudFigure]:
-    """Return the bounds and the smallest attack on each example, one figure for each run and norm.
+    """Return the bounds and the smallest attack on each example, one figure for each run and norm that has a bound.
 
     Examples are sorted by the smallest attack, and without one by the first bound. Misclassified ones, whose distance
     is 0, are left out and counted.
     """
-    found = sandwiches(runs_of(records))
+    found = [one for one in sandwiches(runs_of(records)) if len(one.of("attack")) < len(one.members)]
     titles = [f"{NORMS[one.norm]} distances, {one.run.short}" for one in found]
     titles = [
         title if titles.count(title) == 1 else f"{title}, {one.split}, n = {one.n}"

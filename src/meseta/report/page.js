@@ -36,6 +36,14 @@ for (const plot of plots) {
   Plotly.newPlot(plot, drawing.data, drawing.layout, { responsive: true, displayModeBar: false });
 }
 
+let folded = [];
+// A figure that was drawn inside something folded does not know its width.
+for (const details of document.querySelectorAll("details:has(.plot)")) {
+  details.addEventListener("toggle", () => {
+    if (details.open && !folded.includes(details)) details.querySelectorAll(".plot").forEach(plot => Plotly.Plots.resize(plot));
+  });
+}
+
 function show(run, visible) {
   for (const plot of plots) {
     const traces = plot.data.flatMap((trace, i) => (trace.meta.run === run ? [i] : []));
@@ -49,7 +57,6 @@ for (const key of document.querySelectorAll(".key")) {
 }
 
 // Paper shows what is folded on the screen, and has its own width.
-let folded = [];
 addEventListener("beforeprint", () => {
   folded = Array.from(document.querySelectorAll("details:not([open])"));
   folded.forEach(one => { one.open = true; });
@@ -57,5 +64,6 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => {
   folded.forEach(one => { one.open = false; });
+  folded = [];
   plots.forEach(plot => Plotly.relayout(plot, { autosize: true, width: null, height: null }));
 });

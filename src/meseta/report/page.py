@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meseta.errors import MissingExtra, UserError
-from meseta.evaluation.record import AttackResult, Evaluation, Provenance, Record, RobustAccuracy
+from meseta.evaluation.record import Provenance, Record
 from meseta.files import write_text
+from meseta.report.attack_tables import attack_tables, find
 from meseta.report.comparison import (
     MISSING,
     NORMS,
@@ -23,19 +24,21 @@ from meseta.report.comparison import (
     runs_of,
     significant,
     threats_of,
-    unique,
 )
 from meseta.report.drawing import cloud_style, style, to_plotly
 from meseta.report.figures import (
     Figure,
     all_figures,
+    attack_curves,
     certified_curves,
+    distance_figures,
     measure_figures,
     robustness_curves,
     sandwich_figures,
 )
 from meseta.report.sandwich import KINDS, KINDS_EXPLAINED, largest, sandwiches
-from meseta.report.table import Cell, Column, accuracy_cell, comparison_table, worst_case_cell
+from meseta.report.table import Cell, Column, comparison_table, transformations, worst_case_cell
+from meseta.report.verdict import Examined, Word, examined, is_broken, labelled, masking_of, matrix, verdict
 from meseta.version import __version__
 
 if TYPE_CHECKING:
@@ -57,6 +60,8 @@ def write_report(records: Sequence[Record], path: Path) -> None:
 def render(records: Sequence[Record]) -> str:
     """Return the page; the same records give the same bytes."""
     runs = runs_of(records)
+    checked = examined(runs)
+    kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run.record.bounds)]
     figures = {figure.key: figure for figure in all_figures(records)}
     page: str = _template().render(
         runs=runs,
@@ -66,16 +71,24 @@ def render(records: Sequence[Record]) -> str:
         css=_text("page.css"),
         js=_text("page.js"),
         plotly_js=_plotly_js() if figures else "",
+        headlines=headlines(runs),
+        broken=[run for run in runs if is_broken(run)],
         notices=notices(runs),
         table=comparison_table(records),
         curves=[figure.key for figure in robustness_curves(records)],
         sandwiches=sandwiches(runs),
-        certified=[figure.key for figure in certified_curves(records)],
+        certified=[figure.key for figure in (*certified_curves(records), *distance_figures(records))],
+        distances_title="Certificates" if "sound" in kinds else "Distances",
+        kinds=kinds,
         clouds=[figure.key for figure in sandwich_figures(records)],
         figures=figures,
         drawings={key: to_plotly(figure) for key, figure in figures.items()},
         measures=[_measure_section(group, figures) for group in measure_groups(runs)],
-        threats=[attack_table(norm, eps, runs) for norm, eps in threats_of(runs)],
+        examined=checked,
+        matrix=matrix(checked),
+        threats=attack_tables(runs),
+        attacks=[figure.key for figure in attack_curves(records)],
+        transformations=transformations(runs),
         settings=settings(runs),
         sources=[(run, sources(run.record)) for run in runs],
     )
@@ -97,6 +110,10 @@ def _template() -> Any:
     environment.filters |= {"number": number, "percent": percent, "breakable": breakable}
     environment.globals |= {
         "column_groups": column_groups,
+        "eps_text": eps_text,
+        "is_broken": is_broken,
+        "labelled": labelled,
+        "verdict": verdict,
         "KINDS": KINDS,
         "KINDS_EXPLAINED": KINDS_EXPLAINED,
         "MISSING": MISSING,
@@ -134,6 +151,46 @@ def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
     return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
 
 
+@dataclass(frozen=True)
+class Headline:
+    """What a reader must take away from one run: the verdict, why, and the worst case at the threat of the checks."""
+
+    run: Run
+    word: Word
+    examined: Examined | None
+    threat: str
+    """Empty where the record has no worst case."""
+    worst_case: Cell | None
+
+    @property
+    def suite(self) -> str | None:
+        """The name of the suite of attacks, if they were not chosen one by one."""
+        return self.run.record.evaluation.suite if self.run.record.evaluation else None
+
+
+def headlines(runs: Sequence[Run]) -> list[Headline]:
+    """Return a headline for each run that was attacked."""
+    checked = {one.run.style: one for one in examined(runs)}
+    words = {run.style: word for run in runs if (word := verdict(run.record))}
+    return [
+        Headline(run, words[run.style], checked.get(run.style), *_headline_worst_case(run))
+        for run in runs
+        if run.style in words
+    ]
+
+
+def _headline_worst_case(run: Run) -> tuple[str, Cell | None]:
+    """Return the threat that the checks ran at, else the largest of its norm, and the worst case there."""
+    found = {threat: cell for threat in threats_of([run]) if (cell := worst_case_cell(run, *threat)).value is not None}
+    if not found:
+        return "", None
+    masking = masking_of(run.record)
+    checked = (masking.norm, eps_text(masking.norm, masking.eps)) if masking else next(iter(found))
+    of_norm = [threat for threat in found if threat[0] == checked[0]] or list(found)
+    chosen = checked if masking and checked in found else of_norm[-1]
+    return f"{NORMS[chosen[0]]} {chosen[1]}", found[chosen]
+
+
 def notices(runs: Sequence[Run]) -> list[str]:
     """Return what a reader must know before comparing the numbers."""
     return [*_incomparable(runs), *(notice for run in runs for notice in _doubts(run))]
@@ -144,10 +201,13 @@ def _incomparable(runs: Sequence[Run]) -> Iterable[str]:
     if len({(data, e.split, e.n) for data, e in evaluated}) > 1:
         yield "The runs were not evaluated on the same examples (data, split or n differ); compare them with care."
     for norm, eps in threats_of(runs):
-        suites = {frozenset(one.attack for one in robust.attacks) for run in runs if (robust := _find(run, norm, eps))}
+        suites = {frozenset(one.attack for one in robust.attacks) for run in runs if (robust := find(run, norm, eps))}
         if len(suites) > 1:
             yield f"At {NORMS[norm]} {eps} the runs met different attacks: their worst cases do not compare directly."
 
+    checks = [(one.norm, eps_text(one.norm, one.eps)) for run in runs if (one := masking_of(run.record))]
+    if len(set(checks)) > 1:
+        yield "The masking checks ran at different thresholds: a verdict holds at its own."
     for norm, by_run in largest(runs).items():
         if len({(one.split, one.n, one.run.record.data) for one in by_run.values()}) > 1:
             yield f"The {NORMS[norm]} distances were not taken on the same examples; compare them with care."
@@ -162,6 +222,12 @@ def _doubts(run: Run) -> Iterable[str]:
         )
     if evaluation and (total := sum(a.violations for robust in evaluation.robust for a in robust.attacks)):
         yield f"{run.label}: attacks left the ball or the bounds {total} times; the judge brought those examples back."
+    if evaluation and (found := [one for one in evaluation.robust if one.by_checks]):
+        counts = [f"{one.by_checks} at {NORMS[one.norm]} {eps_text(one.norm, one.eps)}" for one in found]
+        yield (
+            f"{run.label}: the masking checks broke examples that no attack broke, {', '.join(counts)}; "
+            "the worst case counts them as broken."
+        )
     for one in run.record.measures:
         if one.nonfinite:
             yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."
@@ -174,53 +240,6 @@ def _doubts(run: Run) -> Iterable[str]:
                 f"{run.label}: on {sandwich.contradictions} of {sandwich.n} examples an attack is nearer than the "
                 f"{NORMS[sandwich.norm]} radius that was certified. A bound is not sound: do not use it."
             )
-
-
-@dataclass(frozen=True)
-class AttackTable:
-    """Every attack's accuracy at one threat: one row per run, one column per attack with its settings."""
-
-    title: str
-    attacks: tuple[tuple[str, str], ...]
-    rows: tuple["AttackRow", ...]
-
-
-@dataclass(frozen=True)
-class AttackRow:
-    """One run under one threat; None where this run did not meet an attack."""
-
-    run: Run
-    evaluation: Evaluation
-    results: tuple[tuple[Cell, AttackResult] | None, ...]
-    worst_case: Cell
-
-
-def attack_table(norm: str, eps: str, runs: Sequence[Run]) -> AttackTable:
-    """Collect the attacks at one threat; attacks of one name with other settings are other columns."""
-    met = [(run, run.record.evaluation, robust) for run in runs if (robust := _find(run, norm, eps))]
-    attacks = list(dict.fromkeys((one.name, one.attack) for _, _, robust in met for one in robust.attacks))
-    names = unique([name for name, _ in attacks])
-    return AttackTable(
-        title=f"{NORMS[norm]}, eps = {eps}",
-        attacks=tuple((name, attack) for name, (_, attack) in zip(names, attacks, strict=True)),
-        rows=tuple(
-            AttackRow(run, evaluation, _results(robust, evaluation.n, attacks), worst_case_cell(run.record, norm, eps))
-            for run, evaluation, robust in met
-            if evaluation
-        ),
-    )
-
-
-def _find(run: Run, norm: str, eps: str) -> RobustAccuracy | None:
-    robust = run.record.evaluation.robust if run.record.evaluation else []
-    return next((one for one in robust if (one.norm, eps_text(one.norm, one.eps)) == (norm, eps)), None)
-
-
-def _results(
-    robust: RobustAccuracy, n: int, attacks: Sequence[tuple[str, str]]
-) -> tuple[tuple[Cell, AttackResult] | None, ...]:
-    found = {(one.name, one.attack): one for one in robust.attacks}
-    return tuple((accuracy_cell(one.accuracy, n), one) if (one := found.get(key)) else None for key in attacks)
 
 
 def _measure_section(group: MeasureGroup, figures: dict[str, Figure]) -> tuple[MeasureGroup, Figure | None, list[str]]:
@@ -281,5 +300,7 @@ def sources(record: Record) -> list[tuple[str, Provenance]]:
         found.append(("training", record.training.provenance))
     if record.evaluation:
         found.append(("evaluation", record.evaluation.provenance))
+    if masking := masking_of(record):
+        found.append(("masking checks", masking.provenance))
     found += [(one.bound, one.provenance) for one in record.bounds]
     return found + [(one.measure, one.provenance) for one in record.measures]

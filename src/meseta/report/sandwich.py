@@ -10,12 +10,12 @@ from meseta.report.comparison import NORMS, Run
 
 KINDS = {"sound": "certified (sound)", "estimate": "estimate", "proxy": "proxy", "attack": "smallest attack"}
 """The kinds of a distance, as people read them, in the order of every table and figure."""
-KINDS_EXPLAINED = (
-    "A certified radius is sound: no adversarial example of that norm is nearer; an estimate would be sound if "
-    "constants seen at sampled points held everywhere; a proxy is the distance in a simplified model of the "
-    "classifier, on either side of the truth; the smallest attack is an adversarial example that was found, so the "
-    "truth is at most that far."
-)
+KINDS_EXPLAINED = {
+    "sound": "A certified radius is sound: no adversarial example of that norm is nearer.",
+    "estimate": "An estimate would be sound if constants seen at sampled points held everywhere.",
+    "proxy": "A proxy is the distance in a simplified model of the classifier, on either side of the truth.",
+    "attack": "The smallest attack is an adversarial example that was found, so the truth is at most that far.",
+}
 ROUNDING = 1e-3
 """A sound radius may exceed an attack's distance by this share, which float32 takes; beyond, they contradict."""
 

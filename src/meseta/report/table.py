@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import TYPE_CHECKING, Literal
 
-from meseta.evaluation.record import Measured, Record, Training
+from meseta.evaluation.record import Evaluation, Measured, Record, Training
 from meseta.report.comparison import (
     MISSING,
     NORMS,
@@ -19,10 +19,12 @@ from meseta.report.comparison import (
     runs_of,
     significant,
     threats_of,
+    unique,
     wilson,
     worst_cases,
 )
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, telling_radii
+from meseta.report.verdict import examined, is_broken, labelled, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -41,6 +43,8 @@ class Column:
     group: str
     short: str
     best: Direction | None = None
+    from_attacks: bool = False
+    """Whether the figures are what attacks left: of a model that they do not see, upper bounds, and never the best."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,16 @@ _NOTHING = Cell(None, MISSING)
 
 
 def comparison_table(records: Sequence[Record]) -> Table:
-    """Compare the runs: accuracy, worst case per threat, distances, each measure's median and the cost of training."""
+    """Compare the runs: masking, accuracy, worst case per threat, distances, medians of measures, cost of training."""
     runs = runs_of(records)
-    columns = [*_accuracy_columns(runs), *_radius_columns(runs), *_measure_columns(runs), *_cost_columns(runs)]
-    marked = [(column, _mark_best(column, cells)) for column, cells in columns]
+    columns = [
+        *_accuracy_columns(runs),
+        *_transformed_columns(runs),
+        *_radius_columns(runs),
+        *_measure_columns(runs),
+        *_cost_columns(runs),
+    ]
+    marked = [(column, _mark_best(column, cells, runs)) for column, cells in columns]
     return Table(
         columns=tuple(column for column, _ in marked),
         rows=tuple(zip(*(cells for _, cells in marked), strict=True)),
@@ -87,19 +97,37 @@ def _accuracy_columns(runs: Sequence[Run]) -> list[_Filled]:
         Column("Clean accuracy (%)", "Accuracy (%)", "clean", "highest"),
         [accuracy_cell(e.clean_accuracy, e.n) if e else _NOTHING for e in evaluations],
     )
-    return [name, n, clean, *(_worst_case_column(norm, eps, runs) for norm, eps in threats_of(runs))]
+    worst = [_worst_case_column(norm, eps, runs) for norm, eps in threats_of(runs)]
+    return [name, *_verdict_columns(runs), n, clean, *worst]
+
+
+def _verdict_columns(runs: Sequence[Run]) -> list[_Filled]:
+    cells = [_verdict_cell(run) for run in runs]
+    return [(Column("Masking", "", "Masking"), cells)] if any(cell.value for cell in cells) else []
+
+
+def _verdict_cell(run: Run) -> Cell:
+    word = verdict(run.record)
+    reasons = (f"{finding.name}: {finding.evidence}" for one in examined([run]) for _, finding in one.doubts)
+    return Cell(word, labelled(word), detail="\n".join(reasons)) if word else _NOTHING
 
 
 def _worst_case_column(norm: str, eps: str, runs: Sequence[Run]) -> _Filled:
     threat = f"{NORMS[norm]} {eps}"
-    column = Column(f"Worst case, {threat} (%)", "Worst-case accuracy over all attacks (%)", threat, "highest")
-    return column, [worst_case_cell(run.record, norm, eps) for run in runs]
+    group = "Worst-case accuracy over all attacks (%)"
+    column = Column(f"Worst case, {threat} (%)", group, threat, "highest", from_attacks=True)
+    return column, [worst_case_cell(run, norm, eps) for run in runs]
 
 
-def worst_case_cell(record: Record, norm: str, eps: str) -> Cell:
-    """Return the worst-case accuracy at one threat."""
-    found = worst_cases(record, norm).get(eps)
-    return accuracy_cell(found[1], record.evaluation.n) if found and record.evaluation else _NOTHING
+def worst_case_cell(run: Run, norm: str, eps: str) -> Cell:
+    """Return the worst-case accuracy at one threat, as an upper bound where the attacks do not see the model."""
+    found, evaluation = worst_cases(run.record, norm).get(eps), run.record.evaluation
+    if not found or not evaluation:
+        return _NOTHING
+    cell = accuracy_cell(found[1], evaluation.n)
+    if not is_broken(run):
+        return cell
+    return replace(cell, text=f"≤{cell.text}", detail=f"only an upper bound: gradients are masked; {cell.detail}")
 
 
 def accuracy_cell(share: float, n: int) -> Cell:
@@ -109,6 +137,33 @@ def accuracy_cell(share: float, n: int) -> Cell:
     low, high = wilson(share, n)
     detail = f"95 % Wilson interval {percent(low)}–{percent(high)} %, n = {n}"
     return Cell(share, percent(share), f"±\u202f{percent((high - low) / 2)}", detail)
+
+
+def _transformed_columns(runs: Sequence[Run]) -> list[_Filled]:
+    """Return accuracy under each transformation of the inputs; other settings are another column."""
+    evaluations = [run.record.evaluation for run in runs]
+    return [
+        (
+            Column(f"{name} (%)", "Accuracy on transformed inputs (%)", name, "highest", from_attacks=True),
+            [_transformed_cell(e, transformation) for e in evaluations],
+        )
+        for name, transformation in transformations(runs)
+    ]
+
+
+def transformations(runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """Return the name of every transformation of any run, and the transformation with its settings."""
+    evaluations = [run.record.evaluation for run in runs]
+    found = list(dict.fromkeys((one.name, one.transformation) for e in evaluations if e for one in e.transformed))
+    names = unique([name for name, _ in found])
+    return [(name, transformation) for name, (_, transformation) in zip(names, found, strict=True)]
+
+
+def _transformed_cell(evaluation: Evaluation | None, transformation: str) -> Cell:
+    if evaluation is None:
+        return _NOTHING
+    found = next((one for one in evaluation.transformed if one.transformation == transformation), None)
+    return accuracy_cell(found.accuracy, evaluation.n) if found else _NOTHING
 
 
 def _radius_columns(runs: Sequence[Run]) -> list[_Filled]:
@@ -135,7 +190,8 @@ def _norm_columns(norm: str, by_run: dict[int, Sandwich], runs: Sequence[Run]) -
             column = Column(f"{text} {name} ({kind}), median", group, f"{name} ({kind})")
             columns.append((column, [_distance_cell(distances(m) if m else None) for m in members]))
     if any(attacked):
-        column = Column(f"{text} smallest attack, median", group, KINDS["attack"], "highest")
+        title = f"{text} smallest attack, median"
+        column = Column(title, group, KINDS["attack"], "highest", from_attacks=True)
         columns.append((column, [_distance_cell(values) for values in attacked]))
     if any(ratios := [one.tightness if one else None for one in found]):
         column = Column(f"{text} certified radius / smallest attack, median", group, "certified / attack")
@@ -213,13 +269,17 @@ def _number(value: float | None, unit: str = "") -> Cell:
     return _NOTHING if value is None or not math.isfinite(value) else Cell(value, significant(value) + unit)
 
 
-def _mark_best(column: Column, cells: list[Cell]) -> list[Cell]:
-    """Mark the best value, and all that read the same; nothing where there is no difference to see."""
-    values = [cell for cell in cells if isinstance(cell.value, int | float)]
+def _mark_best(column: Column, cells: list[Cell], runs: Sequence[Run]) -> list[Cell]:
+    """Mark the best value, and all that read the same; nothing where there is no difference to see.
+
+    What attacks left of a model that they do not see is no value to compare.
+    """
+    comparable = [not (column.from_attacks and is_broken(run)) for run in runs]
+    values = [cell for cell, ok in zip(cells, comparable, strict=True) if ok and isinstance(cell.value, int | float)]
     if column.best is None or len({cell.text for cell in values}) < 2:
         return cells
     best = min(values, key=lambda cell: _badness(cell, column.best)).text
-    return [replace(cell, best=True) if cell.text == best else cell for cell in cells]
+    return [replace(cell, best=ok and cell.text == best) for cell, ok in zip(cells, comparable, strict=True)]
 
 
 def _badness(cell: Cell, direction: Direction | None) -> float:
@@ -265,7 +325,7 @@ def to_rich(table: Table) -> "RichTable":
             Text(_broken(cells[0].text)),
             justify="right" if i else "left",
             overflow="fold",
-            min_width=width if i else 12,
+            min_width=width if i else min(width, 16),
         )
     for first, *rest in grid[1:]:
         rich.add_row(Text(_broken(first.text)), *(Text(cell.text, style="bold" if cell.best else "") for cell in rest))
