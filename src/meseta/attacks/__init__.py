@@ -4,7 +4,6 @@ Transformations, such as rotation and noise, change inputs in ways that no norm 
 """
 
 from meseta.attacks.apgd import APGD
-from meseta.attacks.ascent import Ascent
 from meseta.attacks.autoattack import AutoAttack
 from meseta.attacks.base import Attack
 from meseta.attacks.deepfool import DeepFool
@@ -23,7 +22,6 @@ __all__ = [
     "FGSM",
     "FMN",
     "PGD",
-    "Ascent",
     "Attack",
     "AutoAttack",
     "DeepFool",
