@@ -116,9 +116,7 @@ def test_progress_adds_up_to_the_examples():
 
 
 def test_a_transformation_leaves_wrong_what_was_wrong():
-    plan = Plan(
-        threats=(Threat(),), attacks=(Shift(),), cascade=True, transformations=(GaussianNoise(sigma=1e-6),)
-    )
+    plan = Plan(threats=(Threat(),), attacks=(Shift(),), cascade=True, transformations=(GaussianNoise(sigma=1e-6),))
     (noise,) = tallied(plan).transformed(plan)
     assert noise.accuracy == 5 / 6
     assert noise.name

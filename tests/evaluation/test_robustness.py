@@ -274,9 +274,7 @@ def test_shards_share_the_work_and_add_up(tmp_path):
     expected = evaluate(model, x, y, attacks=[FGSM(), PGD(steps=2)], **KEPT)
     calls, sizes = [], []
     for i in range(3):
-        part = evaluate(
-            model, x, y, attacks=[Dying(calls=calls), PGD(steps=2)], keep=tmp_path, shard=(i, 3), **KEPT
-        )
+        part = evaluate(model, x, y, attacks=[Dying(calls=calls), PGD(steps=2)], keep=tmp_path, shard=(i, 3), **KEPT)
         sizes.append(part.n)
     assert sizes == [20, 15, 15]
     assert len(calls) == 12

@@ -14,8 +14,11 @@ from meseta.attacks.gaussian_noise import GaussianNoise
 from meseta.attacks.haat import Haat
 from meseta.attacks.minimum_norm import MinimumNormAttack
 from meseta.attacks.pgd import PGD
+from meseta.attacks.random_search import RandomSearch
 from meseta.attacks.spatial import Spatial
+from meseta.attacks.square import Square
 from meseta.attacks.transformation import Transformation
+from meseta.attacks.uniform_search import UniformSearch
 
 __all__ = [
     "APGD",
@@ -29,6 +32,9 @@ __all__ = [
     "GaussianNoise",
     "Haat",
     "MinimumNormAttack",
+    "RandomSearch",
     "Spatial",
+    "Square",
     "Transformation",
+    "UniformSearch",
 ]
