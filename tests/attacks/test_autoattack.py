@@ -23,8 +23,8 @@ def quick(threat=Threat(eps=0.1), **settings):
     return AutoAttack(**{"threat": threat, "steps": 7, "queries": 7, **settings})
 
 
-def classifier(d=16, classes=5, seed=0):
-    torch.manual_seed(seed)
+def classifier(d=16, classes=2):
+    torch.manual_seed(0)
     return nn.Sequential(nn.Flatten(), nn.Linear(d, 32), nn.SiLU(), nn.Linear(32, classes))
 
 
@@ -44,18 +44,18 @@ def standing(model, x, y):
 
 
 def test_it_is_pyautoattack_where_that_can_run(trained_cnn):
-    model, x, y = (trained_cnn[0], *(t[:40] for t in trained_cnn[1:]))
-    ours = quick(Threat(eps=0.06))(model, x, y, generator=seeded())
+    model, x, y = (trained_cnn[0], *(t[:20] for t in trained_cnn[1:]))
+    ours = quick(Threat(eps=0.06), steps=3)(model, x, y, generator=seeded())
     with torch.random.fork_rng():
         bare = pyautoattack.AutoAttack(model, eps=0.06, seed=0)
-        bare.logger.disabled, bare.square.n_queries, bare.fab.n_iter = True, 7, 7
+        bare.logger.disabled, bare.square.n_queries, bare.fab.n_iter = True, 7, 3
         for apgd in (bare.apgd, bare.apgd_targeted):
-            apgd.n_iter, apgd.n_iter_2, apgd.n_iter_min, apgd.size_decr = 7, 1, 1, 1
+            apgd.n_iter, apgd.n_iter_2, apgd.n_iter_min, apgd.size_decr = 3, 1, 1, 1
         theirs, _ = bare.run_standard_evaluation(x, y)
     bare.logger.disabled = False
     model.zero_grad(set_to_none=True)
     left = [int(standing(model, found, y).sum()) for found in (ours, theirs)]
-    assert 0 < left[0] < 39
+    assert 0 < left[0] < 19
     assert abs(left[0] - left[1]) <= 1
 
 
@@ -64,9 +64,9 @@ def test_it_is_pyautoattack_where_that_can_run(trained_cnn):
 def test_any_number_of_classes(version, classes):
     model = classifier(classes=classes)
     x, y = labelled(model, 20, 16)
-    left = standing(model, quick(version=version)(model, x, y, generator=seeded()), y).sum()
+    left = standing(model, quick(version=version, steps=4)(model, x, y, generator=seeded()), y).sum()
     assert left < 20
-    assert left <= standing(model, PGD(threat=Threat(eps=0.1), steps=7)(model, x, y, generator=seeded()), y).sum()
+    assert left <= standing(model, PGD(threat=Threat(eps=0.1), steps=4)(model, x, y, generator=seeded()), y).sum()
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -76,7 +76,7 @@ def test_any_shape(norm, shape):
     model = classifier(d=torch.Size(shape).numel())
     x, y = labelled(model, 4, *shape)
     threat = Threat(norm, NORMS[norm] / 100)
-    found = quick(threat)(model, x, y, generator=seeded())
+    found = quick(threat, steps=2)(model, x, y, generator=seeded())
     assert found.shape == x.shape
     assert threat.contains(found, x).all()
 
@@ -118,8 +118,8 @@ def test_a_linear_model_without_bounds_is_broken_wherever_it_can_be(norm):
     slopes = torch.linalg.vector_norm(weight[y][:, None] - weight, Threat(norm).dual, dim=2)
     margins = logits.gather(1, y[:, None]) - logits
     distance = torch.where(slopes > 0, margins / slopes, torch.inf).amin(1)
-    threat = Threat(norm, float(distance.median()), None)
-    left = standing(model, AutoAttack(threat=threat, queries=7)(model, x, y, generator=seeded()), y)
+    threat = Threat(norm, float(distance.sort().values[19:21].mean()), None)
+    left = standing(model, AutoAttack(threat=threat, steps=40, queries=7)(model, x, y, generator=seeded()), y)
     assert left.tolist() == (distance > threat.eps).tolist()
 
 
@@ -198,7 +198,7 @@ def test_it_leaves_tracing_logging_and_every_generator_as_they_were(fails, capfd
 def test_the_seed_is_the_generators():
     model = classifier()
     x, y = labelled(model, 10, 16)
-    first, second, other = (quick()(model, x, y, generator=seeded(seed)) for seed in (0, 0, 1))
+    first, second, other = (quick(Threat("L2", 0.2))(model, x, y, generator=seeded(seed)) for seed in (0, 0, 1))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
 
@@ -206,14 +206,14 @@ def test_the_seed_is_the_generators():
 def test_what_is_wrong_or_not_finite_already_is_returned_as_it_is():
     model = classifier()
     x, y = labelled(model, 6, 16)
-    y[:2] = (y[:2] + 1) % 5
+    y[:2] = 1 - y[:2]
 
     def fails_on_the_third(points):
         logits = model(points)
         near = (points - x[2]).abs().flatten(1).amax(1, keepdim=True) < 0.2
         return torch.where(near, torch.nan, logits)
 
-    found = quick()(fails_on_the_third, x, y, generator=seeded())
+    found = quick(Threat(eps=0.5))(fails_on_the_third, x, y, generator=seeded())
     assert torch.equal(found[:3], x[:3])
     assert not torch.equal(found[3:], x[3:])
     assert torch.equal(quick()(model, x[:2], y[:2], generator=seeded()), x[:2])

@@ -15,6 +15,7 @@ from torch.autograd import Function
 
 from meseta.attacks.base import Attack
 from meseta.autodiff.gradient import gradient_of, leaf
+from meseta.autodiff.layers import lean_layers
 from meseta.autodiff.scalar_fields import Model
 from meseta.checks import check_logits, whole
 from meseta.errors import UserError, require
@@ -80,6 +81,15 @@ class AutoAttack(Attack):
     def name(self) -> str:
         """For example `AutoAttack standard`."""
         return f"AutoAttack {self.version}"
+
+    def __call__(self, model: Model, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Return adversarial inputs, as every attack does, but on torch's own layers.
+
+        Lean layers look at every operation, of which pyautoattack makes thousands of small ones, and save nothing where
+        only the input's first derivative is asked for.
+        """
+        with lean_layers(False):
+            return super().__call__(model, x, y, generator=generator)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return adversarial inputs where pyautoattack finds any, and x elsewhere."""
