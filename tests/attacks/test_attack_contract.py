@@ -1,5 +1,7 @@
 """What every attack must keep: found through the registry, so that a new attack is tested from its first day."""
 
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,6 +14,12 @@ from meseta.registry import methods
 
 ATTACKS = sorted(methods("attacks").items())
 every_attack = pytest.mark.parametrize("attack", [a for _, a in ATTACKS], ids=[name for name, _ in ATTACKS])
+FEW = {"steps": 7, "queries": 20, "draws": 20}
+
+
+def quick(attack, **settings):
+    """Return the attack with a budget that tests can pay many times."""
+    return attack(**{name: few for name, few in FEW.items() if name in attack.__dataclass_fields__}, **settings)
 
 
 def net(d=12, classes=3):
@@ -38,9 +46,8 @@ def test_result_is_inside_and_repeats_under_a_seed(attack, norm, eps, bounds, sh
     x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
     y = torch.arange(4) % classes
     model = net(classes=classes).to(dtype)
-    few = {"steps": 7} if "steps" in attack.__dataclass_fields__ else {}
     first, second = (
-        attack(threat=threat, **few)(model, x, y, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
+        quick(attack, threat=threat)(model, x, y, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
     )
     assert first.shape == x.shape
     assert first.dtype == dtype
@@ -60,7 +67,7 @@ def test_leaves_model_inputs_and_global_randomness_as_they_were(attack, outer):
     modes = [m.training for m in model.modules()]
     state = torch.get_rng_state()
     with outer():
-        result = attack()(model, x, y, generator=torch.Generator().manual_seed(0))
+        result = quick(attack)(model, x, y, generator=torch.Generator().manual_seed(0))
     assert torch.equal(torch.get_rng_state(), state)
     assert not result.requires_grad
     assert x.grad is None
@@ -73,7 +80,10 @@ def test_leaves_model_inputs_and_global_randomness_as_they_were(attack, outer):
 
 @every_attack
 def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
-    """On a linear two-class model the least margin in the ball is margin - eps ||w||_dual: every attack reaches it."""
+    """On a linear two-class model the least margin in the ball is margin - eps ||w||_dual: every attack reaches it.
+
+    Those that ask for logits alone find most of what it breaks, and never anything else.
+    """
     torch.manual_seed(0)
     model = nn.Linear(10, 2).double()
     x = torch.randn(200, 10, dtype=torch.float64)
@@ -82,10 +92,15 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
     margin = (model(x)[:, 0] - model(x)[:, 1]).abs().detach()
     for norm, dual in (("Linf", w.abs().sum()), ("L2", w.norm()), ("L1", w.abs().max())):
         eps = float(margin.median() / dual)
-        adversarial = attack(threat=Threat(norm, eps, None))(model, x, y)
+        found = attack if attack.uses_gradients else partial(quick, attack)
+        adversarial = found(threat=Threat(norm, eps, None))(model, x, y, generator=torch.Generator().manual_seed(0))
         broken = model(adversarial).argmax(1) != y
         expected = margin < eps * dual
-        assert (broken == expected).float().mean() >= 0.99, norm
+        if attack.uses_gradients:
+            assert (broken == expected).float().mean() >= 0.99, norm
+        else:
+            assert (broken & expected).sum() >= 0.5 * expected.sum(), norm
+            assert not (broken & ~expected).any()
 
 
 @every_attack
@@ -100,7 +115,7 @@ def test_models_that_work_in_place_do_not_move_the_result(attack, restarts):
     settings = {"restarts": restarts} if "restarts" in attack.__dataclass_fields__ else {}
     x, y = torch.rand(6, 4), torch.arange(6) % 3
     before = x.clone()
-    adversarial = attack(threat=Threat(eps=0.05), **settings)(in_place, x, y)
+    adversarial = quick(attack, threat=Threat(eps=0.05), **settings)(in_place, x, y)
     assert torch.equal(x, before)
     assert Threat(eps=0.05).contains(adversarial, x).all()
 
@@ -112,7 +127,7 @@ def test_a_nonfinite_model_raises_or_returns_finite_inputs(attack):
         return torch.where(x.flatten(1)[:, :1] > 0.5, z * torch.nan, z)
 
     x, y = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.2, 0.3]]), torch.tensor([0, 2])
-    adversarial = attack()(poisoned, x, y)
+    adversarial = quick(attack)(poisoned, x, y)
     assert adversarial.isfinite().all()
     assert Threat().contains(adversarial, x).all()
 

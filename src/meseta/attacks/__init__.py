@@ -8,5 +8,20 @@ from meseta.attacks.frank_wolfe import FrankWolfe
 from meseta.attacks.haat import Haat
 from meseta.attacks.minimum_norm import MinimumNormAttack
 from meseta.attacks.pgd import PGD
+from meseta.attacks.random_search import RandomSearch
+from meseta.attacks.square import Square
+from meseta.attacks.uniform_search import UniformSearch
 
-__all__ = ["FGSM", "FMN", "PGD", "Attack", "DeepFool", "FrankWolfe", "Haat", "MinimumNormAttack"]
+__all__ = [
+    "FGSM",
+    "FMN",
+    "PGD",
+    "Attack",
+    "DeepFool",
+    "FrankWolfe",
+    "Haat",
+    "MinimumNormAttack",
+    "RandomSearch",
+    "Square",
+    "UniformSearch",
+]

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ class Attack(ABC):
     Args:
         threat: the norm ball and bounds that the result stays in.
     """
+
+    uses_gradients: ClassVar[bool] = True
+    """False where forwards are all it asks the model for."""
 
     threat: Threat = Threat()
 
