@@ -9,6 +9,10 @@ class UserError(ValueError):
     """An input, name, file or setting that cannot be used; the message names it, what it got and what to do."""
 
 
+class NoGradient(UserError):
+    """The model's output is cut off from its input, so that no gradient with respect to it exists."""
+
+
 class MissingExtra(UserError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

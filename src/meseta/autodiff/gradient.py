@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from meseta.autodiff.layers import lean_layers
 from meseta.autodiff.scalar_fields import BoundField
-from meseta.errors import UserError
+from meseta.errors import NoGradient
 from meseta.shapes import Float
 
 
@@ -77,7 +77,7 @@ def gradient_of(
     `create_graph` keeps the gradient differentiable, `retain_graph` the value, which the former implies.
     """
     if not value.requires_grad:
-        raise UserError(
+        raise NoGradient(
             "the model's output is cut off from its input (detached, no_grad or integer arithmetic inside the model), "
             "so it has no input gradient. Use a model that autograd can follow."
         )

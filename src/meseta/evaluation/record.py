@@ -118,7 +118,7 @@ class Masking(Section):
     n: int
     """Examples examined: the correctly classified ones among the first."""
     verdict: Verdict
-    """The worst level among the findings."""
+    """The worst level among the findings; "suspicious" where nothing could be tested."""
     findings: list[Finding]
 
     @model_validator(mode="after")
@@ -129,10 +129,11 @@ class Masking(Section):
 
 
 def verdict_of(levels: Sequence[Level]) -> Verdict:
-    """Return the worst of the levels; a model that no check faults is trusted."""
+    """Return the worst of the levels. Trusted is a model that some check finds fine and none faults: where nothing
+    could be tested, nobody knows, which is suspicious."""
     if "broken" in levels:
         return "broken"
-    return "suspicious" if "suspicious" in levels else "trusted"
+    return "suspicious" if "suspicious" in levels or "fine" not in levels else "trusted"
 
 
 class Transformed(Section):

@@ -1,18 +1,23 @@
 """What every masking check takes and returns: a model on trial, and one finding about its gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from time import perf_counter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from meseta.attacks.base import Attack
 from meseta.attacks.pgd import PGD
 from meseta.autodiff.scalar_fields import Decision, Model
-from meseta.evaluation.judge import judge_attack
-from meseta.evaluation.record import Level
+from meseta.checks import at_least, eval_mode
+from meseta.errors import NoGradient, UserError
+from meseta.evaluation.judge import judge_attack, predict
+from meseta.evaluation.record import Finding, Level
 from meseta.threat import Threat
 
 
@@ -34,29 +39,48 @@ class Case:
         """Return the source of randomness: the same for every search, so that checks do not depend on their order."""
         return torch.Generator(self.x.device).manual_seed(self._seed)
 
-    def broken_by(self, attack: Attack, *, through: Model | None = None) -> Tensor:
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Borrow the model in eval mode; what it draws from torch's global generator is repeatable and put back."""
+        devices = [self.x.device] if self.x.is_cuda else []
+        with eval_mode(self.model), torch.random.fork_rng(devices):
+            torch.manual_seed(self._seed)
+            yield
+
+    def broken_by(self, attack: Attack, *, among: Tensor | None = None, through: Model | None = None) -> Tensor:
         """Return (B,) bool: where what the attack finds breaks the model, as judged.
 
-        The attack runs under the case's threat in place of its own, once: a second call with an equal attack returns
-        the first one's result.
+        The attack runs under the case's threat in place of its own. On all examples it runs once: a second call with an
+        equal attack returns the first one's result.
 
         Args:
             attack: the search.
+            among: (B,) bool, the examples to attack; False is returned for the others. None for all.
             through: a model to search on in place of the one on trial, such as one with other logits or precision; the
                 judge always asks the one on trial.
+
+        Raises:
+            NoGradient: the attack follows gradients, and the model has none.
         """
         key = repr(attack)
-        if through is None and key in self._results:
+        if among is None and through is None and key in self._results:
             return self._results[key]
-        found = attack.against(self.threat)(through or self.model, self.x, self.y, generator=self.generator())
-        result = self.counted(found)
-        if through is None:
+        chosen = torch.ones_like(self.broken) if among is None else among
+        points = self.x.clone()
+        if chosen.any():
+            with self.undisturbed():
+                points[chosen] = attack.against(self.threat)(
+                    through or self.model, self.x[chosen], self.y[chosen], generator=self.generator()
+                ).to(points)
+        result = self.counted(points) & chosen
+        if among is None and through is None:
             self._results[key] = result
         return result
 
     def counted(self, points: Tensor) -> Tensor:
         """Return (B,) bool: where these points, brought into ball and bounds, break the model; the case remembers."""
-        result = judge_attack(self.model, self.x, self.y, points, self.threat).broken
+        with self.undisturbed():
+            result = judge_attack(self.model, self.x, self.y, points, self.threat).broken
         self.broken = self.broken | result
         return result
 
@@ -68,8 +92,46 @@ class Case:
 
     @cached_property
     def by_gradients(self) -> Tensor:
-        """Where PGD-20 on the cross-entropy or on the margin breaks the model."""
-        return self.by_loss | self.broken_by(PGD(steps=20, loss=Decision()))
+        """Where PGD-20 on the cross-entropy or on the margin breaks the model; nowhere where it has no gradients."""
+        if not self.has_gradients:
+            return torch.zeros_like(self.broken)
+        return self.by_loss | self.broken_by(PGD(steps=20, loss=Decision()), among=~self.by_loss)
+
+    @cached_property
+    def has_gradients(self) -> bool:
+        """Whether autograd can follow the model from its output to its input."""
+        try:
+            return self.by_loss is not None
+        except NoGradient:
+            return False
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """The model's logits at x, (B, K)."""
+        with self.undisturbed():
+            return predict(self.model, self.x, self.y)
+
+    @cached_property
+    def inside(self) -> Tensor:
+        """The inputs moved by 1 % towards the middle of the bounds, so that the model may be asked all around them."""
+        if self.threat.bounds is None:
+            return self.x
+        return self.x + 0.01 * (sum(self.threat.bounds) / 2 - self.x)
+
+    @cached_property
+    def in_double(self) -> Model | None:
+        """A copy of the model in float64; None where it is no module or does not survive that."""
+        if self.x.dtype == torch.float64:
+            return self.model
+        if not isinstance(self.model, nn.Module):
+            return None
+        try:
+            copy = deepcopy(self.model).double()
+            with self.undisturbed():
+                works = predict(copy, self.x[:1].double(), self.y[:1]).dtype == torch.float64
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            return None
+        return copy if works else None
 
 
 @dataclass(frozen=True)
@@ -85,13 +147,41 @@ class Observation:
 class MaskingCheck(ABC):
     """A test of whether gradient attacks see what the model does.
 
-    A check states in `rule` what makes it say suspicious or broken, with its thresholds as fields. It runs on correctly
-    classified examples, in eval mode, and leaves the model as it was.
+    A check states in `rule` what makes it say suspicious or broken, with its thresholds as fields.
     """
+
+    def __call__(self, case: Case) -> Finding:
+        """Return the finding. The model runs in eval mode and is left as it was.
+
+        Whatever the model raises is part of the finding: "broken" where it has no gradient at all and the check needs
+        one, "untested" elsewhere.
+        """
+        began = perf_counter()
+        try:
+            with case.undisturbed():
+                seen = self.examine(case)
+        except NoGradient as error:
+            seen = Observation("broken", f"No gradient attack can run: {error}", {})
+        except (UserError, RuntimeError, NotImplementedError) as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            seen = Observation("untested", f"The check failed: {lines[0]}", {})
+        return self.finding(seen, perf_counter() - began)
+
+    def finding(self, seen: Observation, seconds: float = 0.0) -> Finding:
+        """Return what was seen as a section of the record."""
+        return Finding(
+            check=repr(self),
+            name=self.name,
+            level=seen.level,
+            evidence=seen.evidence,
+            rule=self.rule,
+            figures=dict(seen.figures),
+            seconds=round(seconds, 3),
+        )
 
     @abstractmethod
     def examine(self, case: Case) -> Observation:
-        """Return what was seen; "untested" where the check does not apply."""
+        """Return what was seen; "untested" where the check does not apply. The model is in eval mode."""
 
     @property
     @abstractmethod
@@ -108,6 +198,10 @@ class MaskingCheck(ABC):
         return type(self).__name__
 
 
+FEW = 2
+"""So many more examples broken are chance, whatever share of all they are."""
+
+
 def graded(value: float, suspicious: float, broken: float | None) -> Level:
     """Return the level of a value that is bad when large; above a threshold, not at it."""
     if broken is not None and value > broken:
@@ -115,6 +209,23 @@ def graded(value: float, suspicious: float, broken: float | None) -> Level:
     return "suspicious" if value > suspicious else "fine"
 
 
+def graded_gain(found: Tensor, suspicious: float, broken: float) -> Level:
+    """Return the level of what one search broke and another did not, (B,) bool; FEW examples are fine."""
+    return graded(share(found), suspicious, broken) if int(found.sum()) > FEW else "fine"
+
+
 def share(mask: Tensor) -> float:
     """Return the share of True."""
     return float(mask.float().mean())
+
+
+def percent(value: float) -> str:
+    """Return a share in words, for evidence and rules: `12 %`, `0.5 %`."""
+    return f"{100 * value:.3g} %"
+
+
+def check_thresholds(suspicious: float, broken: float | None) -> None:
+    """Raise unless 0 <= suspicious <= broken, where there is the latter."""
+    at_least("suspicious", suspicious, 0)
+    if broken is not None:
+        at_least("broken", broken, suspicious)

@@ -1,0 +1,94 @@
+"""Is the gradient that attacks follow there at all, and what does arithmetic leave of it?"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from meseta.attacks import PGD, Attack, Square
+from meseta.autodiff.gradient import value_and_gradient
+from meseta.autodiff.scalar_fields import CrossEntropy, Decision
+from meseta.checks import at_least
+from meseta.evaluation.masking.base import Case, MaskingCheck, Observation, check_thresholds, graded, percent, share
+from meseta.linalg.norms import norm
+
+OFF = 0.5
+"""Relative error from which a gradient counts as off: its direction is then up to 30 degrees wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientHealth(MaskingCheck):
+    """The input gradient of the cross-entropy is zero, not finite, or another one in float64.
+
+    Fails where logits are so large that the loss saturates even as meseta computes it, where the model rounds its
+    input, and where it divides by next to nothing. The textbook form of the loss, which other libraries attack,
+    saturates earlier: where that is off on most examples, a figure published for the model may be too good.
+
+    Args:
+        suspicious, broken: shares of the examples whose gradient is zero, not finite, or off by half its length.
+        textbook: share of the examples where that is so of the textbook cross-entropy; above it, suspicious.
+
+    Cost: 4 forwards and backwards, one of them in float64 where the model can be copied into it.
+    Source: Athalye, Carlini & Wagner 2018, section 3 (shattered and vanishing gradients); Croce & Hein 2020, section
+    4.1 (gradients that are zero by rounding); Carlini et al. 2019, section 5.5.
+    """
+
+    suspicious: float = 0.05
+    broken: float = 0.5
+    textbook: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_thresholds(self.suspicious, self.broken)
+        at_least("textbook", self.textbook, 0)
+
+    def examine(self, case: Case) -> Observation:
+        """Take the gradients at the inputs."""
+        x, y, model, double = case.x, case.y, case.model, case.in_double
+        _, ours = value_and_gradient(CrossEntropy().bind(model, x, y), x)
+        _, margin = value_and_gradient(Decision().bind(model, x, y), x)
+        _, textbook = value_and_gradient(lambda points: F.cross_entropy(model(points), y, reduction="none"), x)
+        exact = ours
+        if double is not None:
+            _, exact = value_and_gradient(CrossEntropy().bind(double, x.double(), y), x.double())
+        wrong = share(_useless(ours) | _off(ours, exact))
+        figures = {
+            "useless": share(_useless(ours)),
+            "useless_in_double": None if double is None else share(_useless(exact)),
+            "useless_on_margin": share(_useless(margin)),
+            "wrong": wrong,
+            "wrong_textbook": share(_useless(textbook) | _off(textbook, exact)),
+        }
+        level = graded(wrong, self.suspicious, self.broken)
+        if level == "fine":
+            level = graded(figures["wrong_textbook"] or 0.0, self.textbook, None)
+        beside = "no copy in float64" if double is None else f"{percent(share(_useless(exact)))} in float64"
+        return Observation(
+            level,
+            f"The gradient of the cross-entropy is zero or not finite on {percent(figures['useless'] or 0.0)} of the "
+            f"examples ({beside}, {percent(share(_useless(margin)))} on the margin), that or off on {percent(wrong)}, "
+            f"and on {percent(figures['wrong_textbook'] or 0.0)} in its textbook form.",
+            figures,
+        )
+
+    @property
+    def rule(self) -> str:
+        """The shares."""
+        return (
+            f"The gradient is zero, not finite, or off by {percent(OFF)} of its float64 twin's length on more than "
+            f"{percent(self.suspicious)} (suspicious) or {percent(self.broken)} (broken) of the examples, or that of "
+            f"the textbook cross-entropy on more than {percent(self.textbook)} (suspicious)."
+        )
+
+    def calls_for(self) -> tuple[Attack, ...]:
+        """PGD on the margin, which does not saturate, and a search without gradients."""
+        return (PGD(steps=100, restarts=5, loss=Decision()), Square(queries=5000))
+
+
+def _useless(gradient: Tensor) -> Tensor:
+    length = norm(gradient)
+    return ~length.isfinite() | (length == 0)
+
+
+def _off(gradient: Tensor, exact: Tensor) -> Tensor:
+    """Return where the gradient differs from the exact one by more than OFF of that one's length."""
+    return ~(norm(gradient.to(exact) - exact) <= OFF * norm(exact))
