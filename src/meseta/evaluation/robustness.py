@@ -18,7 +18,7 @@ from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.cascade import BatchResult, Plan, Tally, digits, mask, run_batch
 from meseta.evaluation.ledger import Ledger, digest, fingerprint
-from meseta.evaluation.masking import MaskingCheck, called_for, default_checks, examine
+from meseta.evaluation.masking import MaskingCheck, all_checks, called_for, examine
 from meseta.evaluation.record import Evaluation, Masking
 from meseta.evaluation.suites import Suite, suite_attacks
 from meseta.threat import Threat
@@ -54,7 +54,8 @@ def evaluate(
     `judge_attack`).
 
     First the masking checks examine the model on its first examples, at the eps where they can tell most. What they
-    find counts in the worst case, and the attacks that a failed check calls for join the others, on all examples.
+    find counts in the worst case, and the attacks that a failed check calls for join the others, on all examples. Where
+    they find that autograd cannot follow the model, attacks that need gradients are left out, and the verdict is broken.
 
     Args:
         model: inputs to logits (B, K); runs in eval mode and gets its mode back.
@@ -88,7 +89,7 @@ def evaluate(
     """
     threats = _threats(threat)
     chosen = chosen_attacks(suite, attacks, sources or {})
-    checks = default_checks(sources or {}) if checks is None else tuple(checks)
+    checks = all_checks() if checks is None else tuple(checks)
     whole("checked", checked, 1)
     i, m = _shard(shard)
     ledger = Ledger(keep)
@@ -98,12 +99,16 @@ def evaluate(
     stop = provenance.start(seed, sample[0].device)
     masking, broken = None, torch.zeros(0, dtype=torch.bool)
     if checks:
-        masking, broken = _examined(model, *sample, threats, checks, split, seed, ledger, whose)
+        masking, broken, has_gradients = _examined(model, *sample, threats, checks, split, seed, ledger, whose)
+        chosen = _with(chosen, called_for(checks, masking.findings), threats[0])
+        chosen = [attack for attack in chosen if has_gradients or not attack.uses_gradients]
+        if not chosen:
+            raise UserError("`attacks` all need gradients, and autograd cannot follow the model. Add Square.")
     if examined:
         examined(masking)
     plan = Plan(
         threats=tuple(threats),
-        attacks=_distinct([*chosen, *called_for(checks, masking)], threats[0]),
+        attacks=tuple(chosen),
         cascade=attacks is None,
         transformations=tuple(transformations),
         seed=seed,
@@ -191,9 +196,10 @@ def _first(
     return (x, y), chain(head, batches)
 
 
-def _distinct(attacks: Sequence[Attack], threat: Threat) -> tuple[Attack, ...]:
-    """Return the attacks without those that are equal under the same threat."""
-    return tuple({repr(attack.against(threat)): attack for attack in reversed(attacks)}.values())[::-1]
+def _with(chosen: Sequence[Attack], called: Sequence[Attack], threat: Threat) -> list[Attack]:
+    """Return the chosen attacks, and of those called for the ones that differ from them under the same threat."""
+    there = {repr(attack.against(threat)) for attack in chosen}
+    return [*chosen, *{key: a for a in called if (key := repr(a.against(threat))) not in there}.values()]
 
 
 def _examined(
@@ -206,15 +212,15 @@ def _examined(
     seed: int,
     ledger: Ledger,
     whose: str,
-) -> tuple[Masking, Tensor]:
-    """Return what the checks found, and (n,) bool: the examples that they broke."""
+) -> tuple[Masking, Tensor, bool]:
+    """Return what the checks found, (n,) bool for the examples that they broke, and whether the model has gradients."""
     key = digest(whose, repr((threats, checks, seed)), x, y) if ledger.folder else ""
     if (kept := ledger.get(key)) is not None:
-        found, broken = json.loads(kept)
-        return Masking.model_validate(found), mask(broken)
-    masking, broken = examine(model, x, y, threat=threats, checks=checks, seed=seed, split=split)
-    ledger.put(key, json.dumps([masking.model_dump(), digits(broken)]))
-    return masking, broken.cpu()
+        masking, broken, has_gradients = json.loads(kept)
+        return Masking.model_validate(masking), mask(broken), has_gradients
+    found = examine(model, x, y, threat=threats, checks=checks, n=len(y), seed=seed, split=split)
+    ledger.put(key, json.dumps([found.masking.model_dump(), digits(found.broken), found.has_gradients]))
+    return found.masking, found.broken.cpu(), found.has_gradients
 
 
 def _known(masking: Masking | None, broken: Tensor, n: int) -> Callable[[Threat], Tensor]:

@@ -3,7 +3,7 @@
 from meseta.evaluation.masking.base import Case, MaskingCheck, Observation
 from meseta.evaluation.masking.black_box import BlackBox
 from meseta.evaluation.masking.confidence import Confidence
-from meseta.evaluation.masking.examination import Examination, all_checks, examine
+from meseta.evaluation.masking.examination import Examination, all_checks, called_for, examine
 from meseta.evaluation.masking.finite_differences import FiniteDifferences
 from meseta.evaluation.masking.gradient_health import GradientHealth
 from meseta.evaluation.masking.large_eps import LargeEps
@@ -31,5 +31,6 @@ __all__ = [
     "RandomPoints",
     "StochasticForward",
     "all_checks",
+    "called_for",
     "examine",
 ]

@@ -26,13 +26,13 @@ class Examination:
         masking: the section of the record.
         threat: the one that was examined.
         broken: (N,) bool, over all examples given: where any search of the checks broke the model within the threat.
-        calls_for: the attacks that the findings call for, each once.
+        has_gradients: whether autograd can follow the model from its output to its input.
     """
 
     masking: Masking
     threat: Threat
     broken: Tensor
-    calls_for: tuple[Attack, ...]
+    has_gradients: bool
 
 
 def examine(
@@ -81,13 +81,6 @@ def examine(
         broken[right.nonzero().squeeze(1).to(y.device)] = case.broken.to(y.device)
     else:
         case, findings = everything, [_untested(check) for check in chosen]
-    called = [
-        attack
-        for check, finding in zip(chosen, findings, strict=True)
-        if finding.level in ("suspicious", "broken")
-        for attack in check.calls_for()
-        if case.has_gradients or not attack.uses_gradients
-    ]
     masking = Masking(
         provenance=stop(),
         norm=case.threat.norm,
@@ -97,7 +90,17 @@ def examine(
         verdict=verdict_of([finding.level for finding in findings]),
         findings=findings,
     )
-    return Examination(masking, case.threat, broken, tuple({repr(attack): attack for attack in called}.values()))
+    return Examination(masking, case.threat, broken, case.has_gradients)
+
+
+def called_for(checks: Sequence[MaskingCheck], findings: Sequence[Finding]) -> list[Attack]:
+    """Return the attacks that failed checks call for."""
+    return [
+        attack
+        for check, finding in zip(checks, findings, strict=True)
+        if finding.level in ("suspicious", "broken")
+        for attack in check.calls_for()
+    ]
 
 
 def all_checks() -> tuple[MaskingCheck, ...]:
