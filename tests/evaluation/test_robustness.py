@@ -223,10 +223,15 @@ class Dying(Attack):
 
 
 def small():
+    """A net that predicts each of three classes somewhere, and what it predicts."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 3))
+    model[0].bias.data = -model[0].weight.data.sum(1) / 2  # centred
+    model[2].bias.data.zero_()
     x = torch.rand(50, 8)
-    return model, x, model(x).argmax(1)
+    y = model(x).argmax(1)
+    assert len(y.unique()) == 3
+    return model, x, y
 
 
 def figures(result):

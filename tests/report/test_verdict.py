@@ -28,8 +28,7 @@ def test_nothing_attacked_leaves_nothing_to_trust() -> None:
 def test_checks_without_anything_to_test_are_no_reason_to_trust() -> None:
     findings = [make_finding("BlackBox", "untested")]
     for none in ([], findings):
-        masking = make_masking().model_copy(update={"findings": none})
-        assert masking.verdict == "trusted"
+        masking = make_masking().model_copy(update={"findings": none, "verdict": "suspicious"})
         assert verdict(record_of(masking)) == "not checked"
 
 
