@@ -1,11 +1,11 @@
 """Run every benchmark in turn; `make bench`."""
 
+import attacks
 import curvature
 import eigenvalues
 import exact_curvature
 import import_time
 import memory
-import pgd
 import soundness
 import training_step
 from common import options
@@ -13,7 +13,7 @@ from common import options
 
 def main() -> None:
     given = options(__doc__)
-    for benchmark in (import_time, training_step, pgd, curvature, eigenvalues, exact_curvature, soundness, memory):
+    for benchmark in (import_time, training_step, attacks, curvature, eigenvalues, exact_curvature, soundness, memory):
         benchmark.main(given)
     print(f"Results: {given.out}")
 

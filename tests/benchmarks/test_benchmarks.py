@@ -1,5 +1,7 @@
 """What the published numbers rest on: paired ratios, honest counts of products, and no objective left out."""
 
+import attacks
+import autoattack
 import common
 import curvature
 import eigenvalues
@@ -10,7 +12,10 @@ import torch
 import training_step
 from torch import nn
 
+from meseta import Threat
+from meseta.attacks import PGD, AutoAttack
 from meseta.autodiff import CrossEntropy, Margin
+from meseta.evaluation import evaluate
 from meseta.registry import methods
 
 
@@ -155,3 +160,38 @@ def test_memory_that_was_not_seen_to_the_end_is_not_called_within_the_target():
     assert memory.verdict({"gib": 9.0, "ended": ""}) == "**no**"
     assert memory.verdict({"gib": 1.0, "ended": memory.ending(1, "can't allocate memory", False)}) == "**no**"
     assert memory.verdict({"gib": 1.0, "ended": memory.ending(-9, "", False)}) != "yes"
+
+
+def test_passes_are_counted_per_image_and_only_within_the_block(silu_net):
+    x, y = torch.rand(6, 1, 2, 3), torch.tensor([0, 1, 2, 0, 1, 2])
+    attack = PGD(threat=Threat(eps=0.1), steps=4, drop_broken=False)
+    of = attacks.score(attacks.ours(silu_net, attack), [silu_net], x, y, attack.threat)
+    assert (of.forwards, of.backwards) == (4, 4)
+    assert 0 <= of.robust <= 1
+    with attacks.counted(silu_net) as count:
+        attacks.bare(silu_net, 3)(x, y)
+    attacks.bare(silu_net, 3)(x, y)
+    assert (count.forwards, count.backwards) == (18, 18)
+
+
+def test_libraries_that_are_missing_are_left_out(silu_net):
+    offers = attacks.Offers(silu_net, {})
+    offers.meseta(PGD())
+    offers.peer("foolbox", "LinfPGD", lambda model: pytest.fail("asked for"))
+    assert list(offers.calls) == ["meseta PGD-40 CrossEntropy"]
+
+
+def test_autoattack_and_the_suite_stand_before_the_same_judge(silu_net):
+    x = torch.rand(20, 1, 2, 3)
+    attack, suite = AutoAttack(threat=Threat(eps=0.3), steps=3, queries=7), [PGD(steps=5)]
+    calls = {
+        autoattack.THEIRS: lambda of: autoattack.by_autoattack(of, attack),
+        autoattack.OURS: lambda of: (
+            (found := evaluate(of.model, of.x, of.y, threat=attack.threat, attacks=suite)).clean_accuracy,
+            found.robust[0].worst_case,
+        ),
+    }
+    result = autoattack.compare(autoattack.Model("net", silu_net, x, silu_net(x).argmax(1)), calls, 2)
+    assert (result.n, result.clean) == (20, 1)
+    assert result.points == pytest.approx(100 * (result.robust["meseta"] - result.robust["AutoAttack"]))
+    assert all(of.n == 2 for of in result.seconds.values())
