@@ -1,0 +1,137 @@
+"""Each check on a model that passes and on one that is built to fail it."""
+
+import pytest
+import torch
+from torch import Tensor
+from trials import BOUNDS, MASKED, Before, Distances, Hidden, SometimesFlat, blobs, case, quick, rounded
+
+from meseta import Threat
+from meseta.errors import UserError
+from meseta.evaluation.masking import (
+    BlackBox,
+    Confidence,
+    FiniteDifferences,
+    GradientHealth,
+    LargeEps,
+    LogitScale,
+    MarginLoss,
+    MoreEffort,
+    OneStep,
+    RandomPoints,
+    StochasticForward,
+)
+from meseta.evaluation.masking.base import graded_gain
+
+
+@pytest.mark.parametrize("check", quick(), ids=lambda check: check.name)
+def test_fine_on_a_model_whose_gradients_are_exact(check):
+    finding = check(case())
+    assert finding.level == "fine", finding.evidence
+
+
+def reversed_gradient():
+    model = Distances()
+    return Hidden(model, lambda x: -model(x))
+
+
+@pytest.mark.parametrize("check", [BlackBox(queries=100), RandomPoints(draws=200), FiniteDifferences()])
+def test_gradients_that_point_the_wrong_way(check):
+    finding = check(case(reversed_gradient(), threat=Threat("Linf", 0.25, BOUNDS)))
+    assert finding.level == "broken", finding.evidence
+
+
+def test_logits_far_too_large():
+    trial = case(MASKED["scaled"](Distances()), threat=Threat("Linf", 0.15, BOUNDS))
+    findings = [check(trial) for check in (MarginLoss(), LogitScale(), GradientHealth(), LargeEps())]
+    assert [finding.level for finding in findings] == ["broken"] * 4, findings
+    assert Confidence()(trial).level == "suspicious"
+    assert GradientHealth()(trial).figures["useless_on_margin"] == 0
+
+
+def test_saturation_that_only_the_textbook_loss_suffers():
+    """A margin of 30 is far from the end of float32 for meseta's cross-entropy, and beyond it for the textbook's."""
+    sure = Before(Distances(), of_logits=lambda z: 30 / (z.topk(2).values @ torch.tensor([1.0, -1.0]))[:, None] * z)
+    finding = GradientHealth()(case(sure))
+    assert finding.figures["wrong"] == 0
+    assert Confidence()(case(sure)).level == "suspicious"
+
+
+def test_rounded_inputs_have_no_gradient():
+    finding = GradientHealth()(case(Before(Distances(), rounded)))
+    assert finding.level == "broken"
+    assert finding.figures["useless"] == finding.figures["useless_in_double"] == 1
+
+
+def test_straight_through_gradients_are_no_slopes():
+    finding = FiniteDifferences()(case(MASKED["straight-through"](Distances())))
+    assert finding.level == "broken"
+
+
+@pytest.mark.parametrize("kind", ["noisy", "dropout"])
+def test_noise_inside_the_model(kind):
+    assert StochasticForward()(case(MASKED[kind](Distances()))).level == "broken"
+
+
+def test_noise_too_small_for_a_prediction_is_suspicious():
+    quiet = Before(Distances(), lambda x: x + 1e-3 * torch.randn_like(x))
+    finding = StochasticForward()(case(quiet))
+    assert finding.level == "suspicious"
+    assert finding.figures["flips"] == 0
+
+
+def test_effort_pays_where_only_some_starts_have_a_gradient():
+    x, y = blobs()
+    data = torch.cat([x, torch.full((len(x), 1), 0.5)], 1), y
+    finding = MoreEffort(steps=20)(case(SometimesFlat(Distances()), data=data, threat=Threat("Linf", 0.3, BOUNDS)))
+    assert finding.level == "broken", finding.evidence
+    assert finding.figures["more_restarts"] > finding.figures["more_steps"]
+
+
+def test_one_step_where_gradients_are_right_at_the_inputs_alone():
+    data, model = blobs(), Distances()
+
+    def lure(x: Tensor) -> Tensor:
+        z = model(x)
+        return torch.where(torch.cdist(x, data[0]).amin(1, keepdim=True) < 1e-4, z, -z)
+
+    finding = OneStep()(case(Hidden(model, lure), data=data, threat=Threat("Linf", 0.3, BOUNDS)))
+    assert finding.level == "broken", finding.evidence
+
+
+def test_large_eps_needs_bounds_and_two_classes():
+    assert LargeEps()(case(threat=Threat("Linf", 0.1, None))).level == "untested"
+    x, y = blobs()
+    assert LargeEps()(case(data=(x[y == 0], y[y == 0]))).level == "untested"
+
+
+def test_few_examples_are_chance():
+    found = torch.zeros(10, dtype=torch.bool)
+    found[:2] = True
+    assert graded_gain(found, 0.05, 0.1) == "fine"
+    found[2] = True
+    assert graded_gain(found, 0.05, 0.1) == "broken"
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (lambda: MoreEffort(steps=0), "steps"),
+        (lambda: MoreEffort(restarts=0), "restarts"),
+        (lambda: OneStep(strides=()), "strides"),
+        (lambda: OneStep(strides=(0.0,)), "strides"),
+        (lambda: BlackBox(queries=0), "queries"),
+        (lambda: RandomPoints(draws=0), "draws"),
+        (lambda: StochasticForward(forwards=1), "forwards"),
+        (lambda: StochasticForward(rounding=0.0), "rounding"),
+        (lambda: FiniteDifferences(directions=0), "directions"),
+        (lambda: FiniteDifferences(tolerance=0.0), "tolerance"),
+        (lambda: Confidence(doubt=0.0), "doubt"),
+        (lambda: GradientHealth(textbook=-1.0), "textbook"),
+        (lambda: MarginLoss(suspicious=0.3, broken=0.2), "broken"),
+        (lambda: LogitScale(suspicious=-0.1), "suspicious"),
+        (lambda: LargeEps(suspicious=-0.1), "suspicious"),
+    ],
+)
+def test_bad_settings_are_named(make, named):
+    with pytest.raises(UserError, match=f"`{named}`"):
+        make()

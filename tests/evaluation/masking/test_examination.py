@@ -1,0 +1,215 @@
+"""The examination as a whole, and what every check must keep."""
+
+import pytest
+import torch
+from torch import nn
+from trials import BOUNDS, MASKED, Distances, blobs, case, quick
+
+from meseta import Threat
+from meseta.attacks import PGD
+from meseta.errors import UserError
+from meseta.evaluation.masking import Case, LargeEps, MarginLoss, RandomPoints, StochasticForward, examine
+from meseta.evaluation.record import Masking, verdict_of
+
+THREATS = [Threat("Linf", eps, BOUNDS) for eps in (0.05, 0.15, 0.3)]
+every_check = pytest.mark.parametrize("check", quick(), ids=lambda check: check.name)
+
+
+def net(shape=(6,), classes=3):
+    torch.manual_seed(0)
+    d = torch.Size(shape).numel()
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(d, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Dropout(0.5), nn.Linear(16, classes)
+    )
+
+
+def own(model, shape=(6,), n=12, dtype=torch.float32):
+    """Inputs with the labels that the model gives them in eval mode."""
+    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.no_grad():
+        return x, model.eval()(x).argmax(1)
+
+
+@pytest.mark.parametrize("kind", MASKED)
+def test_masked_models_are_flagged(kind):
+    x, y = blobs()
+    result = examine(MASKED[kind](Distances()), x, y, threat=THREATS, checks=quick())
+    assert result.masking.verdict in ("suspicious", "broken")
+    assert result.calls_for
+
+
+def test_a_model_with_exact_gradients_is_trusted():
+    x, y = blobs()
+    result = examine(Distances(), x, y, threat=THREATS, checks=quick())
+    assert result.masking.verdict == "trusted", [f.evidence for f in result.masking.findings if f.level != "fine"]
+    assert result.calls_for == ()
+    assert Masking.model_validate_json(result.masking.model_dump_json()) == result.masking
+
+
+def test_takes_the_threat_that_tells_most():
+    x, y = blobs()
+    left = {eps: 1 - case(threat=Threat("Linf", eps, BOUNDS)).by_loss.float().mean() for eps in (0.05, 0.15, 0.3)}
+    nearest = min(left, key=lambda eps: abs(left[eps] - 0.5))
+    assert examine(Distances(), x, y, threat=THREATS, checks=[MarginLoss()]).masking.eps == nearest
+
+
+def test_broken_covers_all_examples_and_only_those_examined():
+    x, y = blobs()
+    wrong = y.clone()
+    wrong[3] = (y[3] + 1) % 3
+    result = examine(Distances(), x, wrong, threat=Threat("Linf", 0.3, BOUNDS), checks=[MarginLoss()], n=20)
+    assert result.broken.shape == y.shape
+    assert result.masking.n == 19
+    assert result.broken.any()
+    assert not result.broken[3]
+    assert not result.broken[20:].any()
+
+
+def test_nothing_classified_correctly_is_not_trusted():
+    x, y = blobs()
+    result = examine(Distances(), x, (y + 1) % 3, checks=quick())
+    assert {finding.level for finding in result.masking.findings} == {"untested"}
+    assert result.masking.verdict == "suspicious"
+    assert result.masking.n == 0
+    assert not result.broken.any()
+
+
+def test_verdicts():
+    assert verdict_of(["fine", "untested"]) == "trusted"
+    assert verdict_of(["fine", "suspicious"]) == "suspicious"
+    assert verdict_of(["suspicious", "broken", "fine"]) == "broken"
+    assert verdict_of([]) == verdict_of(["untested"]) == "suspicious"
+
+
+def test_a_model_without_gradients_is_broken_by_what_needs_none():
+    x, y = blobs()
+    result = examine(torch.no_grad()(Distances()), x, y, threat=THREATS, checks=quick())
+    findings = {finding.name: finding for finding in result.masking.findings}
+    assert findings["GradientHealth"].level == findings["BlackBox"].level == "broken"
+    assert "cut off" in findings["GradientHealth"].evidence
+    assert findings["StochasticForward"].level == "fine"
+    assert not any(attack.uses_gradients for attack in result.calls_for)
+
+
+class Fails(nn.Module):
+    """Fails on batches of another size than the first one's."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.model, self.size = Distances(), size
+
+    def forward(self, x):
+        if len(x) != self.size:
+            raise RuntimeError("expected another batch size")
+        return self.model(x)
+
+
+def test_a_failing_check_loses_no_other():
+    x, y = blobs()
+    result = examine(Fails(60), x, y, threat=Threat("Linf", 0.2, BOUNDS), checks=[*quick()])
+    levels = {finding.name: finding.level for finding in result.masking.findings}
+    assert "untested" in levels.values()
+    assert levels["StochasticForward"] == "fine"
+    untested = next(finding for finding in result.masking.findings if finding.level == "untested")
+    assert "expected another batch size" in untested.evidence
+
+
+@every_check
+@pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])
+def test_leaves_model_and_randomness_as_they_were(check, outer):
+    model = net()
+    x, y = own(model)
+    model.train()[1].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model[1].weight.grad = torch.ones_like(model[1].weight)
+    modes, state = [module.training for module in model.modules()], torch.get_rng_state()
+    with outer():
+        check(Case(model, x, y, Threat("Linf", 0.1, BOUNDS)))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model[1].weight.grad, torch.ones_like(model[1].weight))
+    assert [p.grad is None for p in model.parameters()] == [False, *[True] * 5]
+
+
+@every_check
+@pytest.mark.parametrize("kind", ["plain", "noisy"])
+def test_repeats_and_speaks(check, kind):
+    model = MASKED["noisy"](Distances()) if kind == "noisy" else Distances()
+    first, second = check(case(model)), check(case(model))
+    assert first.model_copy(update={"seconds": 0}) == second.model_copy(update={"seconds": 0})
+    assert first.evidence
+    assert first.evidence[0].isupper()
+    assert first.evidence.endswith(".")
+    assert "suspicious" in first.rule or "broken" in first.rule
+    assert first.check == repr(check)
+    assert all(value is None or value == value for value in first.figures.values())
+    assert all(isinstance(attack.name, str) for attack in check.calls_for())
+
+
+@every_check
+@pytest.mark.parametrize(
+    ("shape", "classes", "dtype", "threat"),
+    [
+        ((6,), 2, torch.float32, Threat("Linf", 0.1, None)),
+        ((6,), 3, torch.float64, Threat("L2", 0.3, BOUNDS)),
+        ((1, 4, 4), 2, torch.float32, Threat("L1", 1.0, BOUNDS)),
+        ((2, 3, 4), 4, torch.float64, Threat("Linf", 0.1, (-1.0, 1.0))),
+    ],
+)
+def test_any_shape_dtype_classes_and_threat(check, shape, classes, dtype, threat):
+    model = net(shape, classes).to(dtype)
+    x, y = own(model, shape, dtype=dtype)
+    finding = check(Case(model, x, y, threat))
+    assert finding.level in ("fine", "suspicious") or finding.name == "LargeEps", finding
+
+
+@every_check
+def test_takes_a_function_for_a_model(check):
+    model = Distances()
+    finding = check(case(lambda x: model(x)))
+    assert finding.level == "fine", finding.evidence
+
+
+def test_searches_run_once_and_are_remembered():
+    asked = []
+    model = Distances()
+
+    def counting(x):
+        asked.append(len(x))
+        return model(x)
+
+    trial = case(counting)
+    first = trial.broken_by(PGD(steps=3))
+    calls = len(asked)
+    assert torch.equal(trial.broken_by(PGD(steps=3)), first)
+    assert len(asked) == calls
+    assert torch.equal(trial.broken, first)
+    chosen = torch.zeros_like(first)
+    chosen[:5] = True
+    assert not trial.broken_by(PGD(steps=5), among=chosen)[5:].any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"threat": []}, "`threat` and `checks`"),
+        ({"checks": []}, "`threat` and `checks`"),
+        ({"threat": [1]}, "`threat` must be a Threat"),
+        ({"checks": [PGD()]}, "`checks` must be a MaskingCheck"),
+        ({"n": 0}, "`n`"),
+        ({"seed": -1}, "`seed`"),
+        ({"threat": [Threat(), Threat(bounds=None)]}, "share their bounds"),
+    ],
+)
+def test_bad_arguments_are_named(settings, message):
+    x, y = blobs()
+    with pytest.raises(UserError, match=message):
+        examine(Distances(), x, y, **settings)
+
+
+def test_checks_run_on_the_given_split_and_seed():
+    x, y = blobs()
+    result = examine(Distances(), x, y, checks=[RandomPoints(draws=1), LargeEps(), StochasticForward()], split="test")
+    assert result.masking.split == "test"
+    assert result.masking.provenance.seed == 0
