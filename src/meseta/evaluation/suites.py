@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from meseta.attacks import APGD, FGSM, PGD, Attack, AutoAttack, Square
+from meseta.attacks import APGD, FGSM, PGD, Attack, AutoAttack
 from meseta.autodiff.scalar_fields import DLR, CrossEntropy, Decision
 from meseta.errors import unknown_name
 
@@ -14,7 +14,7 @@ def suite_attacks(suite: Suite) -> tuple[Attack, ...]:
     """Return the attacks of a suite, in the order of a cascade.
 
     quick: FGSM and PGD-20 on the margin, for a first look and for choosing hyper-parameters.
-    standard: then APGD on the cross-entropy, targeted APGD on the margin and Square.
+    standard: then APGD on the cross-entropy, and APGD towards each of the likeliest classes.
     autoattack: the standard version of AutoAttack.
     """
     match suite:
@@ -26,7 +26,6 @@ def suite_attacks(suite: Suite) -> tuple[Attack, ...]:
                 PGD(steps=20, loss=Decision()),
                 APGD(steps=50, loss=CrossEntropy()),
                 APGD(steps=50, loss=DLR(), targets=9),
-                Square(queries=500),
             )
         case "autoattack":
             return (AutoAttack(),)
