@@ -55,6 +55,10 @@ class Threat:
         """The dual exponent q, 1/p + 1/q = 1: to first order an attack raises f by eps ||grad f||_q."""
         return dual_exponent(self.p)
 
+    def l2_radius(self, d: int) -> float:
+        """Return the radius of the smallest L2 ball around the ball in d dimensions: sqrt(d) eps for Linf."""
+        return self.eps * d**0.5 if self.norm == "Linf" else self.eps
+
     def check(self, x: Tensor, y: Tensor) -> None:
         """Raise unless (x, y) is a batch of finite inputs inside the bounds."""
         check_batch(x, y, bounds=self.bounds)

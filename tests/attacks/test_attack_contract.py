@@ -16,12 +16,13 @@ ATTACKS = sorted(methods("attacks").items())
 
 
 every_attack = pytest.mark.parametrize("attack", [a for _, a in ATTACKS], ids=[name for name, _ in ATTACKS])
-FEW = {"steps": 7, "queries": 20, "draws": 3}
+BUDGETS = {"steps", "queries", "draws"}
 
 
-def quick(attack, **settings):
+def quick(attack, budget=7, **settings):
     """Return the attack with a budget that tests can pay many times."""
-    return attack(**{name: few for name, few in FEW.items() if name in attack.__dataclass_fields__}, **settings)
+    names = BUDGETS & set(attack.__dataclass_fields__)
+    return attack(**dict.fromkeys(names - {"draws"} if "steps" in names else names, budget), **settings)
 
 
 def net(d=12, classes=3):
@@ -34,7 +35,7 @@ def net(d=12, classes=3):
 @every_attack
 @settings(max_examples=25, deadline=None)
 @given(
-    norm=st.sampled_from(["Linf", "L2", "L1"]),
+    norm=st.integers(0, 2),
     eps=st.floats(0.01, 2),
     bounds=st.sampled_from([(0.0, 1.0), (-1.0, 2.0), None]),
     shape=st.sampled_from([(12,), (3, 2, 2), (1, 12)]),
@@ -43,7 +44,7 @@ def net(d=12, classes=3):
     seed=st.integers(0, 100),
 )
 def test_result_is_inside_and_repeats_under_a_seed(attack, norm, eps, bounds, shape, classes, dtype, seed):
-    threat = Threat(norm, eps, bounds)
+    threat = Threat(attack.norms[norm % len(attack.norms)], eps, bounds)
     low, high = bounds or (-1.0, 1.0)
     x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
     y = torch.arange(4) % classes
@@ -92,11 +93,13 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
     y = model(x).argmax(1)
     w = (model.weight[0] - model.weight[1]).detach()
     margin = (model(x)[:, 0] - model(x)[:, 1]).abs().detach()
-    # Where gradients come first, the queries after them would only take time.
-    few = {"queries": 7} if {"steps", "queries"} <= attack.__dataclass_fields__.keys() else {}
-    for norm, dual in (("Linf", w.abs().sum()), ("L2", w.norm()), ("L1", w.abs().max())):
+    duals = {"Linf": w.abs().sum(), "L2": w.norm(), "L1": w.abs().max()}
+    for norm in attack.norms:
+        dual = duals[norm]
         eps = float(margin.median() / dual)
-        found = partial(attack, **few) if attack.uses_gradients else partial(quick, attack)
+        # Where gradients come first, the queries after them would only take time.
+        few = {"queries": 7} if {"steps", "queries"} <= attack.__dataclass_fields__.keys() else {}
+        found = partial(attack, **few) if attack.uses_gradients else partial(quick, attack, 50)
         adversarial = found(threat=Threat(norm, eps, None))(model, x, y, generator=torch.Generator().manual_seed(0))
         broken = model(adversarial).argmax(1) != y
         expected = margin < eps * dual
@@ -119,9 +122,10 @@ def test_models_that_work_in_place_do_not_move_the_result(attack, restarts):
     settings = {"restarts": restarts} if "restarts" in attack.__dataclass_fields__ else {}
     x, y = torch.rand(6, 4), torch.arange(6) % 3
     before = x.clone()
-    adversarial = quick(attack, threat=Threat(eps=0.05), **settings)(in_place, x, y)
+    threat = Threat(attack.norms[0], 0.05)
+    adversarial = quick(attack, threat=threat, **settings)(in_place, x, y)
     assert torch.equal(x, before)
-    assert Threat(eps=0.05).contains(adversarial, x).all()
+    assert threat.contains(adversarial, x).all()
 
 
 @every_attack
@@ -133,7 +137,16 @@ def test_a_nonfinite_model_raises_or_returns_finite_inputs(attack):
     x, y = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.2, 0.3]]), torch.tensor([0, 2])
     adversarial = quick(attack)(poisoned, x, y)
     assert adversarial.isfinite().all()
-    assert Threat().contains(adversarial, x).all()
+    assert attack().threat.contains(adversarial, x).all()
+
+
+@every_attack
+def test_norms_that_it_does_not_search_are_refused(attack):
+    assert set(attack.norms) <= {"Linf", "L2", "L1"}
+    assert attack().threat.norm in attack.norms
+    for norm in {"Linf", "L2", "L1"} - set(attack.norms):
+        with pytest.raises(UserError, match=f"`threat`: {attack.__name__} searches"):
+            attack(threat=Threat(norm))(net(), torch.rand(2, 12), torch.tensor([0, 1]))
 
 
 @every_attack

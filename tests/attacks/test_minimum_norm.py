@@ -14,6 +14,10 @@ from meseta.registry import methods
 SEARCHES = {name: m for name, m in methods("attacks").items() if issubclass(m, MinimumNormAttack)}
 every_search = pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES)
 every_norm = pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+every_search_and_norm = pytest.mark.parametrize(
+    ("search", "norm"),
+    [pytest.param(search, norm, id=f"{name}-{norm}") for name, search in SEARCHES.items() for norm in search.norms],
+)
 DUAL = {"Linf": 1, "L2": 2, "L1": torch.inf}
 
 
@@ -24,8 +28,7 @@ def linear(classes, d=8):
     return model, x, model(x).argmax(1)
 
 
-@every_search
-@every_norm
+@every_search_and_norm
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_distance_of_a_linear_model_is_met(search, norm, classes):
     """min over rivals of f_j / ||w_y - w_j||_q: to the resolution of the bisection."""
@@ -59,8 +62,7 @@ def test_fmn_never_ends_farther_than_its_start(batch):
     assert (end < start).any()
 
 
-@every_search
-@every_norm
+@every_search_and_norm
 def test_the_distance_to_a_sphere_is_met(search, norm):
     """f = r^2 - ||x||^2: outwards along x in L2, along sign(x) in Linf, along the largest entry in L1."""
 
@@ -84,8 +86,7 @@ def test_the_distance_to_a_sphere_is_met(search, norm):
     assert (distance <= exact * 1.05).all()
 
 
-@every_search
-@every_norm
+@every_search_and_norm
 def test_bounds_that_bind_are_kept(search, norm):
     """The nearest way out is beyond the bounds for most examples; what is found lies inside, and nothing is lost."""
     torch.manual_seed(0)
@@ -144,8 +145,7 @@ def test_examples_do_not_see_their_batch(search, batch):
         torch.testing.assert_close(single, whole[one], rtol=1e-6, atol=0)
 
 
-@every_search
-@every_norm
+@every_search_and_norm
 def test_as_an_attack_it_returns_what_it_found_inside_the_ball_and_the_projection_outside(search, norm):
     model, x, y = linear(4)
     attack = search(threat=Threat(norm, 1.0, None))

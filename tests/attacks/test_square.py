@@ -32,11 +32,11 @@ def test_it_finds_the_best_corner_of_a_linear_model(shape):
 def test_it_nears_the_best_point_of_a_linear_model(norm, least):
     """The drop of the margin as a share of eps ||w||_q, on average over examples."""
     torch.manual_seed(0)
-    model = nn.Linear(12, 2).double()
+    model = nn.Linear(8, 2).double()
     model.bias.data = torch.tensor([50.0, 0.0]).double()
-    x, y = torch.randn(4, 12, dtype=torch.float64), torch.zeros(4, dtype=torch.long)
+    x, y = torch.randn(4, 8, dtype=torch.float64), torch.zeros(4, dtype=torch.long)
     threat = Threat(norm, 0.5, None)
-    found = Square(threat=threat, queries=250)(model, x, y, generator=seeded())
+    found = Square(threat=threat, queries=100)(model, x, y, generator=seeded())
     drop = (Decision().of_logits(model(x), y) - Decision().of_logits(model(found), y)).mean()
     slope = torch.linalg.vector_norm(model.weight[0] - model.weight[1], threat.dual)
     assert least * 0.5 * slope <= drop <= 0.5 * slope * (1 + 1e-9)

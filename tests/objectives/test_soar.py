@@ -15,7 +15,7 @@ from meseta.autodiff import CrossEntropy, dense_hessian, value_and_gradient
 from meseta.errors import UserError
 from meseta.linalg import Lanczos
 from meseta.objectives import Erm, Soar
-from meseta.objectives.soar import clip_gradient, clip_value, l2_radius, lifted_spectral_norm
+from meseta.objectives.soar import clip_gradient, clip_value, lifted_spectral_norm
 
 EXACT = Lanczos(which="largest", tol=1e-10)
 RESOLUTION = 100 * torch.finfo(torch.float64).eps
@@ -71,7 +71,7 @@ def lifted_matrices(b, radius):
 
 @pytest.mark.parametrize("threat", [Threat(eps=0.2), Threat("L2", 0.7)])
 def test_the_lifted_form_is_the_largest_eigenvalue(batch, threat):
-    radius = l2_radius(threat, batch.x[0].numel())
+    radius = threat.l2_radius(batch.x[0].numel())
     pairs = [(loss, torch.linalg.eigvalsh(m)[-1]) for loss, m in lifted_matrices(batch, radius)]
     twin = torch.stack([loss + 0.3 * largest for loss, largest in pairs]).mean()
     objective = Soar(weight=0.3, threat=threat, start="zero", form="lifted_spectral", solver=EXACT, value_clip=None)
@@ -96,7 +96,7 @@ def quadratic(seed=0, *, rank_one=False):
 def samples(form, model, x, n=4000):
     many, y = x.expand(n, -1), torch.zeros(n, dtype=torch.long)
     objective = Soar(start="zero", form=form, value_clip=None)
-    scale = (l2_radius(objective.threat, x.shape[1]) ** 2 + 1) / 2
+    scale = (objective.threat.l2_radius(x.shape[1]) ** 2 + 1) / 2
     return objective(model, many, y, generator=seeded()).terms["soar"] / scale
 
 
@@ -184,7 +184,7 @@ def test_the_value_clip_acts_on_the_norm_of_each_example(smooth_batch):
     free, clipped = (
         Soar(start="zero", value_clip=c)(b.model, b.x, b.y, generator=seeded()).terms["soar"] for c in (None, 0.6)
     )
-    scale = (l2_radius(Threat(), b.x[0].numel()) ** 2 + 1) / 2
+    scale = (Threat().l2_radius(b.x[0].numel()) ** 2 + 1) / 2
     assert (free > 0.6 * scale).any()
     torch.testing.assert_close(clipped, free.clamp_max(0.6 * scale))
 

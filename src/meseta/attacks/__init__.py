@@ -6,6 +6,7 @@ Transformations, such as rotation and noise, change inputs in ways that no norm 
 from meseta.attacks.apgd import APGD
 from meseta.attacks.autoattack import AutoAttack
 from meseta.attacks.base import Attack
+from meseta.attacks.carlini_wagner import CarliniWagner
 from meseta.attacks.deepfool import DeepFool
 from meseta.attacks.fgsm import FGSM
 from meseta.attacks.fmn import FMN
@@ -15,6 +16,7 @@ from meseta.attacks.haat import Haat
 from meseta.attacks.minimum_norm import MinimumNormAttack
 from meseta.attacks.pgd import PGD
 from meseta.attacks.random_search import RandomSearch
+from meseta.attacks.second_order import SecondOrder
 from meseta.attacks.spatial import Spatial
 from meseta.attacks.square import Square
 from meseta.attacks.transformation import Transformation
@@ -27,12 +29,14 @@ __all__ = [
     "PGD",
     "Attack",
     "AutoAttack",
+    "CarliniWagner",
     "DeepFool",
     "FrankWolfe",
     "GaussianNoise",
     "Haat",
     "MinimumNormAttack",
     "RandomSearch",
+    "SecondOrder",
     "Spatial",
     "Square",
     "Transformation",

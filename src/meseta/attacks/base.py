@@ -11,8 +11,9 @@ from meseta.autodiff.gradient import gradient_of, leaf
 from meseta.autodiff.layers import lean_layers
 from meseta.autodiff.scalar_fields import Model, ScalarField
 from meseta.checks import check_logits, constant, derivatives_in_eval_mode
+from meseta.errors import UserError
 from meseta.shapes import Bool
-from meseta.threat import Threat
+from meseta.threat import Norm, Threat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Attack(ABC):
         threat: the norm ball and bounds that the result stays in.
     """
 
+    norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2", "L1")
+    """The norms of the threats it searches; the call refuses others."""
     uses_gradients: ClassVar[bool] = True
     """False where forwards are all it asks the model for."""
 
@@ -41,15 +44,25 @@ class Attack(ABC):
             generator: source of all randomness; None for torch's global one.
 
         Raises:
-            UserError: x outside the bounds or not finite, wrong shapes, labels outside 0..K-1.
+            UserError: x outside the bounds or not finite, wrong shapes, labels outside 0..K-1; a threat of a norm that
+                the attack does not search.
         """
-        self.threat.check(x, y)
+        self.check(x, y)
         with derivatives_in_eval_mode(model), lean_layers():
             return self.perturb(model, constant(x), constant(y).long(), generator).detach()
 
     @abstractmethod
     def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the adversarial inputs; inputs are checked, the model is in eval mode and autograd is on."""
+
+    def check(self, x: Tensor, y: Tensor) -> None:
+        """Raise unless the attack can search the threat, and (x, y) is a batch of finite inputs inside its bounds."""
+        if self.threat.norm not in self.norms:
+            raise UserError(
+                f"`threat`: {type(self).__name__} searches {' and '.join(self.norms)} alone, got {self.threat.norm}. "
+                "Leave it out under this norm, or choose another attack."
+            )
+        self.threat.check(x, y)
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from meseta.attacks.base import loss_and_gradient, misclassified
 from meseta.attacks.deepfool import DeepFool
-from meseta.attacks.minimum_norm import MinimumNormAttack
+from meseta.attacks.minimum_norm import MinimumNormAttack, begin
 from meseta.autodiff.scalar_fields import Decision, Model
 from meseta.checks import instance_of, positive, whole
 from meseta.errors import UserError
@@ -67,7 +67,7 @@ class FMN(MinimumNormAttack):
         """Return the nearest adversarial iterates."""
         reach = self.threat.reach(x).clamp_max(torch.finfo(x.dtype).max)
         nearest, distance = torch.full_like(x, torch.nan), torch.full_like(reach, torch.inf)
-        points, radius = self._first(model, x, y, generator), reach
+        points, radius = begin(self.start, self.threat, model, x, y, generator), reach
         for step in range(self.steps):
             alpha = _annealed(self.alpha, LAST_ALPHA * self.alpha, step / self.steps)
             gamma = _annealed(self.gamma, LAST_GAMMA, step / self.steps)
@@ -82,12 +82,6 @@ class FMN(MinimumNormAttack):
             radius = torch.minimum(radius, reach)
             points = self.threat.project(points + alpha * normalized(gradient), x, radius=radius)
         return nearest
-
-    def _first(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        if self.start is None:
-            return x
-        found = self.start.against(self.threat).closest(model, x, y, generator=generator)
-        return torch.where(found.isfinite(), found, x)
 
 
 def _annealed(first: float, last: float, share: float) -> float:

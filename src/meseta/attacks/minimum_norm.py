@@ -11,6 +11,7 @@ from meseta.autodiff.layers import lean_layers
 from meseta.autodiff.scalar_fields import Model
 from meseta.checks import check_logits, constant, derivatives_in_eval_mode
 from meseta.linalg.norms import per_example
+from meseta.threat import Threat
 
 HALVINGS = 10
 """Of the segment from an input to its adversarial example: the boundary on it is met to 0.1 % of its length."""
@@ -34,7 +35,7 @@ class MinimumNormAttack(Attack):
 
         Args and errors are those of the call.
         """
-        self.threat.check(x, y)
+        self.check(x, y)
         with derivatives_in_eval_mode(model), lean_layers():
             return self._closest(model, constant(x), constant(y).long(), generator).detach()
 
@@ -84,6 +85,21 @@ class MinimumNormAttack(Attack):
 def errs(model: Model, points: Tensor, y: Tensor) -> Tensor:
     """Return where the model errs."""
     return misclassified(check_logits(model(points.clone()), points, y), y)  # a model may work in place
+
+
+def begin(
+    start: MinimumNormAttack | None,
+    threat: Threat,
+    model: Model,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Return what another search has found under the threat, to set out from; x where there is none."""
+    if start is None:
+        return x
+    found = start.against(threat).closest(model, x, y, generator=generator)
+    return torch.where(per_example(_finite(found), x), found, x)
 
 
 def _finite(points: Tensor) -> Tensor:

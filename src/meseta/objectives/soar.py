@@ -108,7 +108,7 @@ class Soar(Regularizer):
         """Return R at x', and the loss there, from the same forward where the mode allows it."""
         point = self._start(model, x, y, generator)
         f = CrossEntropy().bind(model, x, y)
-        radius = l2_radius(self.threat, x[0].numel())
+        radius = self.threat.l2_radius(x[0].numel())
         with eval_term(model) as same:
             if self.form == "lifted_spectral":
                 loss, length = lifted_spectral_norm(f, point, radius, self.solver)
@@ -180,11 +180,6 @@ def lifted_spectral_norm(f: BoundField, x: Tensor, radius: float, solver: Lanczo
     ascent = normalized(hessian.gradient.detach()).flatten(1)  # where H = 0, the eigenvector itself
     w = solver(lifted, torch.cat([ascent, torch.ones_like(ascent[:, :1])], 1)).vector
     return hessian.value, (w * lifted(w, create_graph=True)).sum(1)
-
-
-def l2_radius(threat: Threat, d: int) -> float:
-    """Return the radius of the smallest L2 ball around the threat's ball in d dimensions."""
-    return threat.eps * d**0.5 if threat.norm == "Linf" else threat.eps
 
 
 def clip_value(value: Tensor, most: float | None) -> Tensor:
