@@ -54,8 +54,8 @@ def evaluate(
     `judge_attack`).
 
     First the masking checks examine the model on its first examples, at the eps where they can tell most. What they
-    find counts in the worst case, and the attacks that a failed check calls for join the others, on all examples. Where
-    they find that autograd cannot follow the model, attacks that need gradients are left out, and the verdict is broken.
+    find counts in the worst case, and the attacks that a failed check calls for join the others, on all examples.
+    Where autograd cannot follow the model, attacks that need gradients are left out, and the verdict is broken.
 
     Args:
         model: inputs to logits (B, K); runs in eval mode and gets its mode back.
