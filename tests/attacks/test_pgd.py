@@ -1,28 +1,13 @@
 import pytest
 import torch
+from rings import trained
 from torch import nn
 
 from meseta import Threat
 from meseta.attacks import FGSM, PGD
 from meseta.attacks.base import misclassified
-from meseta.autodiff import CrossEntropy, Decision
+from meseta.autodiff import DLR, CrossEntropy, Decision, Logit, value_and_gradient
 from meseta.errors import UserError
-
-
-def trained(seed=0):
-    """A small net fitted to two noisy rings, so that attacks have a curved boundary to cross."""
-    torch.manual_seed(seed)
-    angle = 6.28 * torch.rand(400)
-    y = torch.arange(400) % 2
-    radius = 0.15 + 0.2 * y + 0.03 * torch.randn(400)
-    x = 0.5 + torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
-    model = nn.Sequential(nn.Linear(2, 32), nn.Tanh(), nn.Linear(32, 2))
-    optimizer = torch.optim.Adam(model.parameters(), 0.02)
-    for _ in range(300):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimizer.step()
-    return model.eval(), x.clamp(0, 1), y
 
 
 def accuracy(model, x, y):
@@ -131,8 +116,72 @@ def test_labels_of_every_integer_type_are_understood():
         assert torch.equal(PGD(random_start=False)(model, x[:50], y[:50].to(dtype)), expected)
 
 
+def test_momentum_is_the_published_iteration():
+    """MI-FGSM, from Dong et al. 2018, equations 6 and 7: g <- mu g + grad / ||grad||_1, x <- x + (eps / T) sign(g)."""
+    model, x, y = trained()
+    f, points, g = CrossEntropy().bind(model, x, y), x, torch.zeros_like(x)
+    for _ in range(5):
+        _, gradient = value_and_gradient(f, points)
+        g = 0.9 * g + gradient / gradient.abs().sum(1, keepdim=True)
+        points = (points + 0.01 * g.sign()).clamp(0, 1)
+    settings = {"steps": 5, "alpha": 0.01, "random_start": False, "drop_broken": False}
+    ours = PGD(threat=Threat(eps=0.05), momentum=0.9, **settings)
+    torch.testing.assert_close(ours(model, x, y), points)
+    assert ours.name == "BIM-5 momentum 0.9 CrossEntropy"
+    assert not torch.equal(PGD(threat=Threat(eps=0.05), **settings)(model, x, y), points)
+
+
+@pytest.mark.parametrize("loss", [CrossEntropy(), Decision(), DLR()])
+@pytest.mark.parametrize("targets", [1, 2, 9])
+def test_targets_are_the_likeliest_wrong_classes_and_no_more_than_there_are(loss, targets):
+    """A run a target, counted by what the model sees: of three classes two are wrong."""
+    seen = []
+
+    def model(x):
+        seen.append(len(x))
+        return torch.stack([10 + 0 * x[:, 0], x[:, 0], 1 + x[:, 1]], 1)
+
+    x, y = torch.full((4, 2), 0.5), torch.zeros(4, dtype=torch.long)
+    attack = PGD(threat=Threat(eps=0.1), steps=3, loss=loss, targets=targets, random_start=False)
+    adversarial = attack(model, x, y)
+    runs = min(targets, 2)
+    assert len(seen) == 1 + 3 * runs + (runs > 1) * runs
+    assert attack.name == f"BIM-3 {type(loss).__name__} {targets} targets"
+    torch.testing.assert_close(adversarial[:, 1], torch.full((4,), 0.6))  # the run to class 2 keeps the highest loss
+
+
+def test_draws_are_averaged():
+    """Where each pass tilts the slope at random, one pass goes astray and the mean of a hundred does not."""
+    noise = torch.Generator().manual_seed(0)
+
+    def model(x):
+        tilt = 10 * torch.randn(x.shape, generator=noise)
+        margin = 9 - ((1 + tilt) * x).sum(1)
+        return torch.stack([margin, 0 * margin], 1) * 100
+
+    x, y = torch.zeros(8, 30), torch.zeros(8, dtype=torch.long)
+    gains = [
+        PGD(threat=Threat(eps=0.1, bounds=None), steps=10, draws=n, random_start=False, loss=Decision())(model, x, y)
+        .sum(1)
+        .mean()
+        for n in (1, 100)
+    ]
+    assert gains[0] < 1.2
+    assert gains[1] > 2
+    assert PGD(draws=100, restarts=2).name == "PGD-40 CrossEntropy 100 draws x2"
+
+
+def test_fields_without_a_target_are_refused():
+    with pytest.raises(UserError, match=r"`targets` is 2, and Logit\(index=None\) has no form for targets"):
+        PGD(loss=Logit(), targets=2)
+
+
 @pytest.mark.parametrize(
-    "bad", [{"steps": 0}, {"steps": 2.5}, {"alpha": 0.0}, {"alpha": float("nan")}, {"restarts": 0}]
+    "bad",
+    [
+        *({"steps": 0}, {"steps": 2.5}, {"alpha": 0.0}, {"alpha": float("nan")}, {"restarts": 0}),
+        *({"momentum": -0.1}, {"targets": -1}, {"targets": 0.5}, {"draws": 0}, {"loss": CrossEntropy}),
+    ],
 )
 def test_bad_settings_are_refused(bad):
     with pytest.raises(UserError, match=f"`{next(iter(bad))}`"):

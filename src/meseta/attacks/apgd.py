@@ -1,7 +1,7 @@
 """Projected gradient ascent that chooses its own step lengths."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from math import ceil
 from typing import Any, Self
@@ -9,10 +9,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from meseta.attacks.ascent import Ascent, Look
+from meseta.attacks.ascent import Ascent, Look, sparse_step
 from meseta.checks import positive, whole
 from meseta.errors import UserError
-from meseta.linalg.norms import normalized, per_example
+from meseta.linalg.norms import per_example
 from meseta.threat import Threat
 
 ALPHA = 0.75
@@ -20,11 +20,11 @@ ALPHA = 0.75
 FIRST_WINDOW, SHRINKAGE, LAST_WINDOW = 22, 3, 6
 """Percent of the steps between two looks at the progress: 22, 19, 16, and so on down to 6."""
 
-RADII = ((3, 0.3), (2, 0.3), (1, 0.4))
-"""L1: the radii of three searches, in units of eps, each from where the last one ended, and their shares of steps."""
 SPARSE_WINDOW, FIRST_SHARE, SPARSER, REDUCTION, LEAST_STEP = 0.04, 0.2, 0.95, 1.5, 0.1
 """L1: share of the steps between two looks; share of the entries that the first steps move; where the support falls
 below this share of itself, steps are long again; by what they shrink elsewhere; and to what at least."""
+ROUNDING = 1e-6
+"""L1: the share of eps that an entry has to move by, to count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +40,26 @@ class APGD(Ascent):
         neither eta nor the highest loss has changed.
 
     L1 follows the rule of that norm: steps of length eta = eps along the signs of the k largest entries of the
-    gradient, k first a fifth of all entries, then the number that the best point changes, over 1.5. Where that number
+    gradient, k first a fifth of all entries, then the number that the best point has moved, over 1.5. Where that number
     fell by 5 % since the last look, 4 % of the steps ago, eta is eps again and the search goes back to the best point;
-    elsewhere eta falls by 1.5, down to eps / 10. The search runs in the ball of 3 eps for 30 % of the steps, then of
-    2 eps for 30 %, then of eps.
+    elsewhere eta falls by 1.5, down to eps / 10.
 
     Args:
         threat: norm, eps and bounds.
         steps: moves per run.
-        rho: share of the moves that have to raise the loss, in (0, 1).
+        rho: share of the moves that have to raise the loss, in (0, 1); the rule for L1 asks for none.
         loss, restarts, targets, draws: what is raised, and in how many runs (see `Ascent`).
 
     Returns the first misclassified iterate of each example, which leaves the batch there; the one with the highest loss
-    elsewhere. In L1 only iterates of the last search, in the ball of eps, can leave.
+    elsewhere.
     Cost: `steps` + 1 forwards and backwards to the input per run, `draws` times, of the examples that still stand; plus
-    one forward a run if there are several, and one for the targets. In L1 three times one more.
-    Source: Croce & Hein 2020, Algorithm 1 and section 4; Croce & Hein 2021, Algorithm 1 and section 4 for L1. Differs:
-    projects onto ball and bounds together in every norm; looks at the progress as soon as the last counted move is
-    made, not a move later; starts uniformly in the ball; in L1, takes no entry that a bound stops.
+    one forward a run if there are several, and one for the targets.
+    Source: Croce & Hein 2020, Algorithm 1 and section 4; Croce & Hein 2021, section 4 for L1. Differs: projects onto
+    ball and bounds together in every norm; looks at the progress as soon as the last counted move is made, not a move
+    later; starts uniformly in the ball. In L1, entries that a bound stops do not count among the k (see `sparse_step`),
+    k is rounded down, so that it can come to 1, and no searches in the balls of 3 and 2 eps come before: on a CNN
+    (MNIST, eps 4 and 8) they found nothing more and cost half as much again, and on a net of two inputs they left 100
+    of 400 examples standing where the one search leaves 73.
     """
 
     steps: int = 100
@@ -77,28 +79,17 @@ class APGD(Ascent):
 
     def ascend(self, x: Tensor, look: Look, generator: torch.Generator | None) -> Tensor:
         """Return the first misclassified or the best iterates."""
-        if self.threat.norm != "L1":
-            start = _Momentum.start(self.threat, x, self.threat.sample(x, generator=generator), self.rho)
-            return _climb(start, look, self.steps, _looks(self.steps), stop=True)
-        points, left = self._ball(RADII[0][0]).sample(x, generator=generator), self.steps
-        for radius, share in RADII:
-            steps = left if radius == 1 else int(share * self.steps)
-            if steps:
-                ball = self._ball(radius)
-                path = _Sparse.start(ball, x, ball.project(points, x))
-                points = _climb(path, look, steps, _sparse_looks(steps), stop=radius == 1)
-                left -= steps
-        return points
-
-    def _ball(self, radius: float) -> Threat:
-        return replace(self.threat, eps=radius * self.threat.eps)
+        start = self.threat.sample(x, generator=generator)
+        if self.threat.norm == "L1":
+            return _climb(_Sparse.start(self.threat, x, start), look, self.steps, _sparse_looks(self.steps))
+        return _climb(_Momentum.start(self.threat, x, start, self.rho), look, self.steps, _looks(self.steps))
 
 
 @dataclass(kw_only=True)
 class _Path(ABC):
     """One run: a row of each tensor for every example that is still in it."""
 
-    ball: Threat
+    threat: Threat
     index: Tensor  # of the example, in the batch
     x: Tensor
     points: Tensor
@@ -110,11 +101,17 @@ class _Path(ABC):
     eta: Tensor
 
     @staticmethod
-    def _first(ball: Threat, x: Tensor, points: Tensor, eta: float) -> dict[str, Any]:
+    def _first(threat: Threat, x: Tensor, points: Tensor, eta: float) -> dict[str, Any]:
         """Return what every path starts with; the first loss that is seen is the best one, and no rise."""
         none = torch.full((len(x),), torch.inf, dtype=torch.float32, device=x.device)
         return {
-            **{"ball": ball, "index": torch.arange(len(x), device=x.device), "x": x, "points": points, "best": points},
+            **{
+                "threat": threat,
+                "index": torch.arange(len(x), device=x.device),
+                "x": x,
+                "points": points,
+                "best": points,
+            },
             **{"gradient": torch.zeros_like(x), "best_gradient": torch.zeros_like(x), "loss": none, "best_loss": -none},
             "eta": x.new_full((len(x),), eta),
         }
@@ -168,11 +165,11 @@ class _Momentum(_Path):
         return cls(**first, **memory, rho=rho, previous=points, inertia=zeros)
 
     def move(self) -> None:
-        z = self.points + per_example(self.eta, self.x) * self.ball.steepest(self.gradient, self.points)
-        z = self.ball.project(z, self.x)
+        z = self.points + per_example(self.eta, self.x) * self.threat.steepest(self.gradient, self.points)
+        z = self.threat.project(z, self.x)
         inertia = per_example(self.inertia, self.x)
         z = self.points + (1 - inertia) * (z - self.points) + inertia * (self.points - self.previous)
-        self.previous, self.points = self.points, self.ball.project(z, self.x)
+        self.previous, self.points = self.points, self.threat.project(z, self.x)
         self.inertia = torch.full_like(self.inertia, 1 - ALPHA)
 
     def see(self, loss: Tensor, gradient: Tensor) -> None:
@@ -195,37 +192,32 @@ class _Sparse(_Path):
     entries: Tensor  # of a step
 
     @classmethod
-    def start(cls, ball: Threat, x: Tensor, points: Tensor) -> Self:
-        support = _support(points, x)
+    def start(cls, threat: Threat, x: Tensor, points: Tensor) -> Self:
+        support = _support(threat, points, x)
         entries = (support / REDUCTION).clamp_max(FIRST_SHARE * x[0].numel())
-        return cls(**cls._first(ball, x, points, ball.eps), support=support, entries=entries)
+        return cls(**cls._first(threat, x, points, threat.eps), support=support, entries=entries)
 
     def move(self) -> None:
-        stopped = self.ball.clip(self.points + self.gradient.sign()) == self.points
-        slope = torch.where(stopped, 0, self.gradient).flatten(1)
-        size = slope.abs()
-        last = (self.entries.ceil().long().clamp(1, size.shape[1]) - 1)[:, None]
-        least = size.sort(1, descending=True).values.gather(1, last)
-        step = normalized(torch.where(size >= least, slope.sign(), 0), 1).view_as(self.x)
-        self.points = self.ball.project(self.points + per_example(self.eta, self.x) * step, self.x)
+        step = sparse_step(self.threat, self.gradient, self.points, self.entries)
+        self.points = self.threat.project(self.points + per_example(self.eta, self.x) * step, self.x)
 
     def look_back(self, moves: int) -> None:
-        support = _support(self.best, self.x)
+        support = _support(self.threat, self.best, self.x)
         sparser = support < SPARSER * self.support
-        eta = (self.eta / REDUCTION).clamp_min(LEAST_STEP * self.ball.eps)
-        self.eta = torch.where(sparser, self.ball.eps, eta)
+        eta = (self.eta / REDUCTION).clamp_min(LEAST_STEP * self.threat.eps)
+        self.eta = torch.where(sparser, self.threat.eps, eta)
         self.support, self.entries = support, support / REDUCTION
         self.go_back(sparser)
 
 
-def _climb(path: _Path, look: Look, steps: int, looks: dict[int, int], *, stop: bool) -> Tensor:
-    """Follow the path; return its best points, or where `stop`, the first one where the model errs."""
+def _climb(path: _Path, look: Look, steps: int, looks: dict[int, int]) -> Tensor:
+    """Follow the path; return the first points where the model errs, or the best ones."""
     result = path.points.clone()
     for step in range(steps + 1):
         if step:
             path.move()
         broken, loss, gradient = look(path.points, path.index)
-        if stop and bool(broken.any()):
+        if broken.any():
             result[path.index[broken]] = path.points[broken]
             path.keep(~broken)
             if len(path.index) == 0:
@@ -243,7 +235,7 @@ def _looks(steps: int) -> dict[int, int]:
     percent, window, marks = 0, FIRST_WINDOW, {0}
     while percent < 100:
         percent, window = percent + window, max(window - SHRINKAGE, LAST_WINDOW)
-        marks.add(-(-percent * steps // 100))
+        marks.add(min(-(-percent * steps // 100), steps))
     return {0: 0} | {mark: mark - last for last, mark in pairwise(sorted(marks))}
 
 
@@ -252,6 +244,8 @@ def _sparse_looks(steps: int) -> dict[int, int]:
     return dict.fromkeys(range(window, steps, window), window)
 
 
-def _support(points: Tensor, x: Tensor) -> Tensor:
-    """Return how many entries of each example differ."""
-    return (points != x).flatten(1).sum(1).to(x.dtype)
+def _support(threat: Threat, points: Tensor, x: Tensor) -> Tensor:
+    """Return how many entries of each example have moved, not counting those that have come to a bound."""
+    move = points - x
+    stopped = threat.clip(points + move.sign()) == points
+    return ((move.abs() > ROUNDING * threat.eps) & ~stopped).flatten(1).sum(1).to(x.dtype)

@@ -11,6 +11,7 @@ from meseta.attacks.base import Attack, likeliest_rivals, loss_and_gradient, mis
 from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
 from meseta.checks import check_logits, instance_of, whole
 from meseta.errors import UserError
+from meseta.threat import Threat
 
 Look = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 """Takes points (b, *input) and the indices (b,) of their examples; returns where the model errs, the loss that the run
@@ -95,3 +96,20 @@ class Ascent(Attack):
         return f"{method} {type(self.loss).__name__}{targets}{draws}" + (
             f" x{self.restarts}" if self.restarts > 1 else ""
         )
+
+
+def sparse_step(threat: Threat, gradient: Tensor, points: Tensor, count: Tensor) -> Tensor:
+    """Return the step of L1 length 1 along the signs of the `count` (B,) largest entries of the gradient that can move.
+
+    Rounded down, at least one. Larger ones that a bound stops are pushed as well: in the projection that follows they
+    would give way to smaller ones, and take the next step to come back. (On a linear model in [0, 1] PGD reached a
+    third of the optimum without.)
+    """
+    slope = gradient.flatten(1)
+    stopped = (threat.clip(points + gradient.sign()) == points).flatten(1)
+    size, order = torch.where(stopped, 0, slope.abs()).sort(dim=1, descending=True, stable=True)
+    rank = torch.arange(size.shape[1], device=size.device).expand_as(size)
+    count = count.long().clamp(1, size.shape[1])[:, None]
+    chosen = torch.zeros_like(stopped).scatter(1, order, rank < count)
+    larger = stopped & (slope.abs() >= size.gather(1, count - 1))
+    return (torch.where(chosen | larger, slope.sign(), 0) / count).view_as(gradient)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.attacks.ascent import Ascent, Look
+from meseta.attacks.ascent import Ascent, Look, sparse_step
 from meseta.checks import at_least, positive, whole
 from meseta.linalg.norms import normalized
 
@@ -72,6 +72,11 @@ class PGD(Ascent):
                 if len(active) == 0:
                     return result
             direction = self.momentum * direction + normalized(gradient, 1) if self.momentum else gradient
-            points = self.threat.project(points + alpha * self.threat.steepest(direction, points), x)
+            points = self.threat.project(points + alpha * self._step(direction, points), x)
         result[active] = points
         return result
+
+    def _step(self, direction: Tensor, points: Tensor) -> Tensor:
+        if self.threat.norm == "L1":
+            return sparse_step(self.threat, direction, points, points.new_ones(len(points)))
+        return self.threat.steepest(direction, points)

@@ -115,13 +115,13 @@ class DLR(ScalarField):
 
     Towards a target t: -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2).
 
-    Two classes have no third logit, three no fourth: the mean is then of those that there are, and with two classes
-    there is nothing to divide by, so that DLR is the margin -(z_y - z_j); the step of an attack, which reads the
-    gradient's direction alone, does not see its scale. The same holds where the divisor is 0, all its logits being
-    equal, or not finite.
+    Two classes have no third logit, and nothing to divide by: DLR is minus the margin. An attack's step, which reads
+    the gradient's direction alone, does not see its scale. The same holds where the divisor is 0, all its logits being
+    equal, or not finite. Three classes have no fourth: towards a target, z_(2) and z_(3) take the places of z_(3) and
+    z_(4), since over z_(1) - z_(3) the margin to the least likely class would be constant.
 
     Source: Croce & Hein 2020, equations 6 and 7. Differs: two and three classes, and ties, without a constant in the
-    divisor, which would make small logits smaller still.
+    divisor, which small logits would not outgrow.
     """
 
     linear_in_logits: ClassVar[bool] = False
@@ -130,13 +130,13 @@ class DLR(ScalarField):
 
     def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
         """Return minus the margin to the runner-up, over the largest logit's lead on the third."""
-        return -margin_to(logits, y, runner_up(logits, y)) / _lead(logits, 3)
+        return -margin_to(logits, y, runner_up(logits, y)) / _lead(logits, 3, 1)
 
     def towards(
         self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], target: Int[Tensor, "b"]
     ) -> Float[Tensor, "b"]:
         """Return minus the margin to the target, over the largest logit's lead on the mean of third and fourth."""
-        return -margin_to(logits, y, target) / _lead(logits, 4)
+        return -margin_to(logits, y, target) / _lead(logits, 4, 2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,12 +198,12 @@ def margin_to(logits: Float[Tensor, "b c"], y: Int[Tensor, "b"], rival: Int[Tens
     return (logits.gather(1, y[:, None]) - logits.gather(1, rival[:, None])).squeeze(1)
 
 
-def _lead(logits: Tensor, last: int) -> Tensor:
-    """Return the largest logit minus the mean of the third to the `last` one; 1 where that cannot divide."""
-    top = logits.topk(min(last, logits.shape[1]), 1).values
+def _lead(logits: Tensor, largest: int, last: int) -> Tensor:
+    """Return the largest logit minus the mean of the `last` ones among the largest; 1 where that cannot divide."""
+    top = logits.topk(min(largest, logits.shape[1]), 1).values
     if top.shape[1] < 3:
         return torch.ones_like(top[:, 0])
-    lead = top[:, 0] - top[:, 2:].mean(1)
+    lead = top[:, 0] - top[:, -last:].mean(1)
     return torch.where((lead > 0) & lead.isfinite(), lead, 1)
 
 
