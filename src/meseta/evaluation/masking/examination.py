@@ -51,7 +51,8 @@ def examine(
     The correctly classified ones among the first n examples are examined. Of several threats the one is taken where the
     reference, PGD-20 on the cross-entropy, leaves nearest to half of them standing: an eps at which nothing or
     everything breaks tells nothing. The model runs in eval mode; its modes, gradients and torch's global randomness are
-    left as found. A check that fails is "untested", and loses none of the others.
+    left as found. A check that fails is "untested", and loses none of the others; so is one that finds nothing wrong on
+    fewer than 20 examples.
 
     Args:
         model: inputs to logits (B, K).
@@ -77,7 +78,7 @@ def examine(
     broken = torch.zeros_like(y, dtype=torch.bool)
     if right.any():
         case = _most_telling([Case(model, inputs[right], labels[right], each, seed) for each in threats])
-        findings = [check(case) for check in chosen]
+        findings = [_of_enough(check(case), int(right.sum())) for check in chosen]
         broken[right.nonzero().squeeze(1).to(y.device)] = case.broken.to(y.device)
     else:
         case, findings = everything, [_untested(check) for check in chosen]
@@ -131,6 +132,18 @@ def _most_telling(cases: Sequence[Case]) -> Case:
         return min(cases, key=lambda case: (abs(share(case.by_loss) - 0.5), -case.threat.eps))
     except (UserError, RuntimeError, NotImplementedError):  # each check will say what the model does not allow
         return max(cases, key=lambda case: case.threat.eps)
+
+
+LEAST = 20
+"""On fewer examples nothing is fine: too few to tell."""
+
+
+def _of_enough(finding: Finding, n: int) -> Finding:
+    if finding.level != "fine" or n >= LEAST:
+        return finding
+    return finding.model_copy(
+        update={"level": "untested", "evidence": f"{n} examples are too few to trust a model. {finding.evidence}"}
+    )
 
 
 def _untested(check: MaskingCheck) -> Finding:
