@@ -245,6 +245,14 @@ def test_gradients_that_are_not_finite_spoil_no_neighbour():
     assert found.isfinite().all()
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_ties_everywhere(norm):
+    """Square takes a margin of 0 as neither reached nor to go, and under L2 and L1 crashes on what is left: nothing."""
+    x, y = torch.rand(3, 9), torch.zeros(3, dtype=torch.long)
+    found = quick(Threat(norm, 0.1))(lambda points: 0 * points[:, :3], x, y, generator=seeded())
+    assert Threat(norm, 0.1).contains(found, x).all()
+
+
 def test_small_batches_find_the_same_kind_of_thing():
     model = classifier()
     x, y = labelled(model, 20, 16)

@@ -122,6 +122,7 @@ class AutoAttack(Attack):
             apgd.n_iter_2, apgd.n_iter_min, apgd.size_decr = (max(int(p * self.steps), 1) for p in (0.22, 0.06, 0.03))
         parts.fab.n_iter = self.steps
         parts.square.n_queries = self.queries
+        parts.square.margin_and_loss = _without_ties(parts.square.margin_and_loss)
         for targeted in (parts.apgd_targeted, parts.fab):
             targeted.n_target_classes = min(targeted.n_target_classes, classes - 1)
         return parts
@@ -211,6 +212,19 @@ def _as_seen(model: Model, canvas: Canvas, classes: int) -> Callable[[Tensor], T
             return logits_of(images)
 
     return seen
+
+
+def _without_ties(margin_and_loss: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    """Return Square's margin with less than 0 in place of 0, which it would take as neither reached nor to go.
+
+    Where nothing but such ties is left, it goes on with no images at all, and crashes under L2 and L1.
+    """
+
+    def settled(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+        margin, loss = margin_and_loss(*arguments)
+        return torch.where(margin == 0, -torch.finfo(margin.dtype).tiny, margin), loss
+
+    return settled
 
 
 class _OfImagesAlone(Function):
