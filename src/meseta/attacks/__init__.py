@@ -12,6 +12,7 @@ from meseta.attacks.pgd import PGD
 from meseta.attacks.random_search import RandomSearch
 from meseta.attacks.second_order import SecondOrder
 from meseta.attacks.square import Square
+from meseta.attacks.transfer import Transfer
 from meseta.attacks.uniform_search import UniformSearch
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "RandomSearch",
     "SecondOrder",
     "Square",
+    "Transfer",
     "UniformSearch",
 ]
