@@ -17,11 +17,10 @@ import torch.nn.functional as F
 from common import SEED, Options, Page, Spread, interleaved, options, ratios, table, trained
 from torch import Tensor, nn
 
-from meseta.attacks import FMN, PGD, Attack, DeepFool
+from meseta.attacks import APGD, FMN, PGD, Attack, DeepFool
 from meseta.evaluation import provenance
 from meseta.evaluation.judge import judge_attack
 from meseta.models import Network
-from meseta.registry import methods
 from meseta.threat import Threat
 
 LINF, L2 = Threat("Linf", 0.1), Threat("L2", 1.0)
@@ -167,8 +166,7 @@ def pgd_contest(model: Network, versions: dict[str, str], threat: Threat, steps:
 def apgd_contest(model: Network, versions: dict[str, str], steps: int, batch: int) -> Contest:
     """Auto-PGD on the cross-entropy, one start."""
     offers = Offers(model, versions)
-    if apgd := methods("attacks").get("APGD"):
-        offers.meseta(apgd(threat=LINF, steps=steps))
+    offers.meseta(APGD(threat=LINF, steps=steps))
     theirs = {"norm": "Linf", "eps": LINF.eps, "steps": steps, "loss": "ce"}
     offers.peer("torchattacks", "APGD", lambda m: torchattacks(m, "APGD", **theirs))
     size = {"norm": float("inf"), "eps": LINF.eps, "eps_step": 2 * LINF.eps, "max_iter": steps, "nb_random_init": 1}

@@ -16,13 +16,13 @@ ATTACKS = sorted(methods("attacks").items())
 
 
 every_attack = pytest.mark.parametrize("attack", [a for _, a in ATTACKS], ids=[name for name, _ in ATTACKS])
-BUDGETS = {"steps", "queries", "draws"}
+TRIES, INNER = {"steps", "queries", "draws"}, {"searches", "products", "polish"}
 
 
-def quick(attack, budget=7, **settings):
+def quick(attack, tries=7, **settings):
     """Return the attack with a budget that tests can pay many times."""
-    names = BUDGETS & set(attack.__dataclass_fields__)
-    return attack(**dict.fromkeys(names - {"draws"} if "steps" in names else names, budget), **settings)
+    fields = set(attack.__dataclass_fields__)
+    return attack(**dict.fromkeys(TRIES & fields, tries), **dict.fromkeys(INNER & fields, 2), **settings)
 
 
 def net(d=12, classes=3):
@@ -99,7 +99,7 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
         eps = float(margin.median() / dual)
         # Where gradients come first, the queries after them would only take time.
         few = {"queries": 7} if {"steps", "queries"} <= attack.__dataclass_fields__.keys() else {}
-        found = partial(attack, **few) if attack.uses_gradients else partial(quick, attack, 50)
+        found = partial(attack, **few) if attack.uses_gradients else partial(quick, attack, tries=50)
         adversarial = found(threat=Threat(norm, eps, None))(model, x, y, generator=torch.Generator().manual_seed(0))
         broken = model(adversarial).argmax(1) != y
         expected = margin < eps * dual

@@ -19,6 +19,7 @@ from meseta.attacks.random_search import RandomSearch
 from meseta.attacks.second_order import SecondOrder
 from meseta.attacks.spatial import Spatial
 from meseta.attacks.square import Square
+from meseta.attacks.transfer import Transfer
 from meseta.attacks.transformation import Transformation
 from meseta.attacks.uniform_search import UniformSearch
 
@@ -39,6 +40,7 @@ __all__ = [
     "SecondOrder",
     "Spatial",
     "Square",
+    "Transfer",
     "Transformation",
     "UniformSearch",
 ]
