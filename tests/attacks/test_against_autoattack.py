@@ -21,7 +21,7 @@ def seeded():
 
 
 def their_apgd(model, x, y, norm, eps, loss):
-    """Return what pyautoattack finds, from the start that `seeded` gives us (L1: its own); it knows bounds [0, 1] alone."""
+    """Return what pyautoattack finds, from the start that `seeded` gives us (L1: its own), in the bounds [0, 1]."""
     settings = {"norm": norm, "eps": eps, "n_iter": STEPS, "seed": 0, "device": "cpu"}
     attack = APGDAttack(model, loss={CrossEntropy(): "ce", DLR(): "dlr"}[loss], use_largereps=norm == "L1", **settings)
     with warnings.catch_warnings():

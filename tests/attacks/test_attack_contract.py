@@ -22,6 +22,7 @@ TRIES, INNER = {"steps", "queries", "draws"}, {"searches", "products", "polish"}
 def quick(attack, tries=7, **settings):
     """Return the attack with a budget that tests can pay many times."""
     fields = set(attack.__dataclass_fields__)
+    fields -= {"draws"} if "steps" in fields else set()  # where they multiply the steps
     return attack(**dict.fromkeys(TRIES & fields, tries), **dict.fromkeys(INNER & fields, 2), **settings)
 
 
@@ -33,7 +34,7 @@ def net(d=12, classes=3):
 
 
 @every_attack
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(
     norm=st.integers(0, 2),
     eps=st.floats(0.01, 2),
@@ -43,12 +44,13 @@ def net(d=12, classes=3):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 100),
 )
-def test_result_is_inside_and_repeats_under_a_seed(attack, norm, eps, bounds, shape, classes, dtype, seed):
+def test_result_is_inside_and_repeats_under_a_seed_on_a_thousand_cases(attack, norm, eps, bounds, shape, classes, dtype, seed):
     threat = Threat(attack.norms[norm % len(attack.norms)], eps, bounds)
     low, high = bounds or (-1.0, 1.0)
     x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
     y = torch.arange(4) % classes
     model = net(classes=classes).to(dtype)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     first, second = (
         quick(attack, threat=threat)(model, x, y, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
     )
@@ -56,6 +58,14 @@ def test_result_is_inside_and_repeats_under_a_seed(attack, norm, eps, bounds, sh
     assert first.dtype == dtype
     assert threat.contains(first, x).all()
     assert torch.equal(first, second)
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+
+def test_the_cases_are_a_thousand():
+    each = test_result_is_inside_and_repeats_under_a_seed_on_a_thousand_cases._hypothesis_internal_use_settings
+    assert len(ATTACKS) * each.max_examples >= 1000
 
 
 @every_attack
