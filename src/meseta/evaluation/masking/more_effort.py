@@ -32,8 +32,8 @@ class MoreEffort(MaskingCheck):
 
     steps: int = 100
     restarts: int = 5
-    suspicious: float = 0.05
-    broken: float = 0.2
+    suspicious: float = 0.1
+    broken: float = 0.25
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1)
