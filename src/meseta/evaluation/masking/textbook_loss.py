@@ -35,23 +35,23 @@ class TextbookCrossEntropy(ScalarField):
 
 @dataclass(frozen=True, kw_only=True)
 class TextbookLoss(MaskingCheck):
-    """PGD-20 on the textbook cross-entropy, which other libraries attack, leaves standing what breaks here.
+    """BIM-20 on the textbook cross-entropy, which other libraries attack, leaves standing what breaks here.
 
     Both are one function on paper. In float32 the textbook form loses 1 - p_y from a margin of 17 on, and everything
-    from one of 100: what is published for such a model says how far its logits went, not how robust it is. Asked at
-    twice the eps, where most examples of most models break.
+    from one of 100: what is published for such a model says how far its logits went, not how robust it is. Asked from
+    the input itself, where a model is surest, and at twice the eps, where most examples of most models break.
 
     Args:
         factor: of eps.
-        suspicious, broken: shares of the examples that break on the cross-entropy and stand on the textbook's.
+        suspicious, broken: shares of the examples that gradients break and those of the textbook form do not.
 
-    Cost: 20 forwards and backwards of all examples, and of those that break.
+    Cost: that of PGD-20 on cross-entropy and margin, and of BIM-20 on the examples that these break.
     Source: Ma 2020, appendix B (confidence near 1 leaves gradients zero); Croce & Hein 2020, section 4.1; Carlini &
     Wagner 2017, section 5.
     """
 
     factor: float = 2.0
-    suspicious: float = 0.05
+    suspicious: float = 0.04
     broken: float = 0.3
 
     def __post_init__(self) -> None:
@@ -61,21 +61,23 @@ class TextbookLoss(MaskingCheck):
     def examine(self, case: Case) -> Observation:
         """Attack on both forms."""
         wide = case.at(replace(case.threat, eps=self.factor * case.threat.eps))
-        textbook = wide.broken_by(PGD(steps=20, loss=TextbookCrossEntropy()), among=wide.by_loss)
-        missed = wide.by_loss & ~textbook
+        bim = PGD(steps=20, loss=TextbookCrossEntropy(), random_start=False)
+        textbook = wide.broken_by(bim, among=wide.by_gradients)
+        missed = wide.by_gradients & ~textbook
         return Observation(
             graded_gain(missed, self.suspicious, self.broken),
-            f"At {self.factor:g} eps PGD-20 breaks {percent(share(wide.by_loss))} of all examples, and with the "
-            f"textbook cross-entropy {percent(share(textbook))}.",
-            {"missed": share(missed), "broken": share(wide.by_loss)},
+            f"At {self.factor:g} eps PGD-20 breaks {percent(share(wide.by_gradients))} of all examples, on "
+            f"cross-entropy or margin, and BIM-20 on the textbook cross-entropy {percent(share(textbook))} of all.",
+            {"missed": share(missed), "broken": share(wide.by_gradients)},
         )
 
     @property
     def rule(self) -> str:
         """The share."""
         return (
-            f"At {self.factor:g} eps PGD-20 on the textbook cross-entropy leaves more than {percent(self.suspicious)} "
-            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that it breaks on meseta's."
+            f"At {self.factor:g} eps BIM-20 on the textbook cross-entropy leaves more than {percent(self.suspicious)} "
+            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that PGD-20 breaks on meseta's "
+            "or on the margin."
         )
 
     def calls_for(self) -> tuple[Attack, ...]:
