@@ -36,10 +36,12 @@ class Options:
     Args:
         quick: tiny settings, to see that it runs; its numbers mean nothing.
         out: where records, tables and figures go.
+        runs: folder of trained runs, for benchmarks that look at them.
     """
 
     quick: bool
     out: Path
+    runs: Path | None = None
 
 
 def options(description: str | None) -> Options:
@@ -47,8 +49,9 @@ def options(description: str | None) -> Options:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="tiny settings, to see that it runs")
     parser.add_argument("--out", type=Path, help="folder of the results; benchmarks/results if left out")
+    parser.add_argument("--runs", type=Path, help="folder of the runs of the recipe masking-controls, for masking.py")
     parsed = parser.parse_args()
-    return Options(parsed.quick, parsed.out or (RESULTS / "quick" if parsed.quick else RESULTS))
+    return Options(parsed.quick, parsed.out or (RESULTS / "quick" if parsed.quick else RESULTS), parsed.runs)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import curvature
 import eigenvalues
 import exact_curvature
 import import_time
+import masking
 import memory
 import soundness
 import training_step
@@ -13,7 +14,17 @@ from common import options
 
 def main() -> None:
     given = options(__doc__)
-    for benchmark in (import_time, training_step, attacks, curvature, eigenvalues, exact_curvature, soundness, memory):
+    for benchmark in (
+        import_time,
+        training_step,
+        attacks,
+        curvature,
+        eigenvalues,
+        exact_curvature,
+        soundness,
+        masking,
+        memory,
+    ):
         benchmark.main(given)
     print(f"Results: {given.out}")
 

@@ -20,10 +20,10 @@ from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
 from meseta.evaluation.judge import predict
-from meseta.evaluation.masking import MaskingCheck, all_checks
+from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
 from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, read_record, write_record
-from meseta.evaluation.robustness import chosen_attacks, evaluate
+from meseta.evaluation.robustness import chosen_attacks, chosen_checks, evaluate
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
@@ -450,7 +450,7 @@ def _evaluated(run: Run, config: EvaluateConfig) -> bool:
         return False
     sources = _sources(run, config.sources)
     attacks = chosen_attacks(config.suite, config.attacks, sources)
-    checks = all_checks() if config.checks is None else config.checks
+    checks = chosen_checks(config.checks, sources)
     wanted = {(t.norm, t.eps): [repr(attack.against(t)) for attack in attacks] for t in config.all_threats()}
     found = {(r.norm, r.eps): [a.attack for a in r.attacks[: len(attacks)]] for r in done.robust}
     bounds = {(b.bound, b.split) for b in run.record.bounds}

@@ -44,7 +44,9 @@ def net(d=12, classes=3):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 100),
 )
-def test_result_is_inside_and_repeats_under_a_seed_on_a_thousand_cases(attack, norm, eps, bounds, shape, classes, dtype, seed):
+def test_result_is_inside_and_repeats_under_a_seed_on_a_thousand_cases(
+    attack, norm, eps, bounds, shape, classes, dtype, seed
+):
     threat = Threat(attack.norms[norm % len(attack.norms)], eps, bounds)
     low, high = bounds or (-1.0, 1.0)
     x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)

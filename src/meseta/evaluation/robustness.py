@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.cascade import BatchResult, Plan, Tally, digits, mask, run_batch
 from meseta.evaluation.ledger import Ledger, digest, fingerprint
-from meseta.evaluation.masking import MaskingCheck, all_checks, called_for, examine
+from meseta.evaluation.masking import MaskingCheck, Transferred, all_checks, called_for, examine
 from meseta.evaluation.record import Evaluation, Masking
 from meseta.evaluation.suites import Suite, suite_attacks
 from meseta.threat import Threat
@@ -89,7 +90,7 @@ def evaluate(
     """
     threats = _threats(threat)
     chosen = chosen_attacks(suite, attacks, sources or {})
-    checks = all_checks() if checks is None else tuple(checks)
+    checks = chosen_checks(checks, sources or {})
     whole("checked", checked, 1)
     i, m = _shard(shard)
     ledger = Ledger(keep)
@@ -167,6 +168,16 @@ def chosen_attacks(
     if not chosen or not all(isinstance(attack, Attack) for attack in chosen):
         raise UserError("`attacks` must hold Attack objects, at least one, such as PGD(steps=40).")
     return [*chosen, Transfer(models=sources)] if sources else chosen
+
+
+def chosen_checks(checks: Sequence[MaskingCheck] | None, sources: Mapping[str, Model]) -> list[MaskingCheck]:
+    """Return the masking checks, all of them where None is given; `Transferred` with the sources."""
+    return [
+        replace(check, attack=Transfer(models=sources))
+        if sources and isinstance(check, Transferred) and check.attack is None
+        else check
+        for check in (all_checks() if checks is None else checks)
+    ]
 
 
 def _shard(shard: tuple[int, int] | None) -> tuple[int, int]:

@@ -126,7 +126,6 @@ def test_few_examples_are_chance():
         (lambda: FiniteDifferences(directions=0), "directions"),
         (lambda: FiniteDifferences(tolerance=0.0), "tolerance"),
         (lambda: Confidence(doubt=0.0), "doubt"),
-        (lambda: GradientHealth(textbook=-1.0), "textbook"),
         (lambda: MarginLoss(suspicious=0.3, broken=0.2), "broken"),
         (lambda: LogitScale(suspicious=-0.1), "suspicious"),
         (lambda: LargeEps(suspicious=-0.1), "suspicious"),

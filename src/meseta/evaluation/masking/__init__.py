@@ -13,6 +13,8 @@ from meseta.evaluation.masking.more_effort import MoreEffort
 from meseta.evaluation.masking.one_step import OneStep
 from meseta.evaluation.masking.random_points import RandomPoints
 from meseta.evaluation.masking.stochastic_forward import StochasticForward
+from meseta.evaluation.masking.textbook_loss import TextbookLoss
+from meseta.evaluation.masking.transferred import Transferred
 
 __all__ = [
     "BlackBox",
@@ -30,6 +32,8 @@ __all__ = [
     "OneStep",
     "RandomPoints",
     "StochasticForward",
+    "TextbookLoss",
+    "Transferred",
     "all_checks",
     "called_for",
     "examine",

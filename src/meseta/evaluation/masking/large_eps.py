@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from meseta.attacks import PGD, Attack
 from meseta.autodiff.scalar_fields import Decision
-from meseta.evaluation.judge import judge_attack
 from meseta.evaluation.masking.base import Case, MaskingCheck, Observation, check_thresholds, graded, percent, share
 from meseta.threat import Threat
 
@@ -39,8 +38,7 @@ class LargeEps(MaskingCheck):
             return Observation("untested", "All examples are of one class, so that none proves the others fragile.", {})
         low, high = case.threat.bounds
         box = Threat("Linf", high - low, case.threat.bounds)
-        found = PGD(steps=20, threat=box)(case.model, case.x, case.y, generator=case.generator())
-        standing = share(~judge_attack(case.model, case.x, case.y, found, box).broken)
+        standing = share(~case.at(box).by_loss)
         return Observation(
             graded(standing, self.suspicious, self.broken),
             f"With eps = {high - low:g}, all valid inputs, PGD-20 leaves {percent(standing)} standing; the truth is 0.",

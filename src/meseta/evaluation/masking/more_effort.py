@@ -32,8 +32,8 @@ class MoreEffort(MaskingCheck):
 
     steps: int = 100
     restarts: int = 5
-    suspicious: float = 0.05
-    broken: float = 0.2
+    suspicious: float = 0.1
+    broken: float = 0.25
 
     def __post_init__(self) -> None:
         whole("steps", self.steps, 1)
@@ -49,7 +49,7 @@ class MoreEffort(MaskingCheck):
             graded_gain(steps if steps.sum() > restarts.sum() else restarts, self.suspicious, self.broken),
             f"Of all examples, {percent(share(case.by_loss))} fall to PGD-20; {percent(share(steps))} more to "
             f"{self.steps} steps, and {percent(share(restarts))} more to {self.restarts} restarts.",
-            {"more_steps": share(steps), "more_restarts": share(restarts)},
+            {"reference": share(case.by_loss), "more_steps": share(steps), "more_restarts": share(restarts)},
         )
 
     @property

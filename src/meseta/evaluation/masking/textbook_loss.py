@@ -1,0 +1,85 @@
+"""Does PGD fail on the cross-entropy as everybody computes it?"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from meseta.attacks import PGD, Attack
+from meseta.autodiff.scalar_fields import Decision, ScalarField
+from meseta.checks import positive
+from meseta.evaluation.masking.base import (
+    Case,
+    MaskingCheck,
+    Observation,
+    check_thresholds,
+    graded_gain,
+    percent,
+    share,
+)
+from meseta.shapes import Float, Int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextbookCrossEntropy(ScalarField):
+    """-log softmax(z)_y by `torch.nn.functional.cross_entropy`, which rounds 1 - p_y away in confident models."""
+
+    linear_in_logits: ClassVar[bool] = False
+    rises_under_attack: ClassVar[bool] = True
+
+    def of_logits(self, logits: Float[Tensor, "b c"], y: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
+        """Return the loss."""
+        return F.cross_entropy(logits, y, reduction="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextbookLoss(MaskingCheck):
+    """BIM-20 on the textbook cross-entropy, which other libraries attack, leaves standing what breaks here.
+
+    Both are one function on paper. In float32 the textbook form loses 1 - p_y from a margin of 17 on, and everything
+    from one of 100: what is published for such a model says how far its logits went, not how robust it is. Asked from
+    the input itself, where a model is surest, and at twice the eps, where most examples of most models break.
+
+    Args:
+        factor: of eps.
+        suspicious, broken: shares of the examples that gradients break and those of the textbook form do not.
+
+    Cost: that of PGD-20 on cross-entropy and margin, and of BIM-20 on the examples that these break.
+    Source: Ma 2020, appendix B (confidence near 1 leaves gradients zero); Croce & Hein 2020, section 4.1; Carlini &
+    Wagner 2017, section 5.
+    """
+
+    factor: float = 2.0
+    suspicious: float = 0.04
+    broken: float = 0.3
+
+    def __post_init__(self) -> None:
+        positive("factor", self.factor)
+        check_thresholds(self.suspicious, self.broken)
+
+    def examine(self, case: Case) -> Observation:
+        """Attack on both forms."""
+        wide = case.at(replace(case.threat, eps=self.factor * case.threat.eps))
+        bim = PGD(steps=20, loss=TextbookCrossEntropy(), random_start=False)
+        textbook = wide.broken_by(bim, among=wide.by_gradients)
+        missed = wide.by_gradients & ~textbook
+        return Observation(
+            graded_gain(missed, self.suspicious, self.broken),
+            f"At {self.factor:g} eps PGD-20 breaks {percent(share(wide.by_gradients))} of all examples, on "
+            f"cross-entropy or margin, and BIM-20 on the textbook cross-entropy {percent(share(textbook))} of all.",
+            {"missed": share(missed), "broken": share(wide.by_gradients)},
+        )
+
+    @property
+    def rule(self) -> str:
+        """The share."""
+        return (
+            f"At {self.factor:g} eps BIM-20 on the textbook cross-entropy leaves more than {percent(self.suspicious)} "
+            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that PGD-20 breaks on meseta's "
+            "or on the margin."
+        )
+
+    def calls_for(self) -> tuple[Attack, ...]:
+        """PGD on the margin, which does not saturate."""
+        return (PGD(steps=100, restarts=5, loss=Decision()),)
