@@ -12,7 +12,8 @@ from meseta.attacks import APGD
 from meseta.attacks.base import misclassified
 from meseta.autodiff import DLR, CrossEntropy
 
-N, STEPS = 200, 20
+N = 200
+STEPS = {"Linf": 10, "L2": 10, "L1": 20}  # in L1 the number of entries that steps move needs time to fall
 EPS = {"Linf": 0.08, "L2": 1.0, "L1": 8.0}  # at which about half of the images stand
 
 
@@ -21,8 +22,8 @@ def seeded():
 
 
 def their_apgd(model, x, y, norm, eps, loss):
-    """Return what pyautoattack finds, from the start that `seeded` gives us (L1: its own), in the bounds [0, 1]."""
-    settings = {"norm": norm, "eps": eps, "n_iter": STEPS, "seed": 0, "device": "cpu"}
+    """Return what pyautoattack finds in its bounds, [0, 1], from the start that `seeded` gives us (in L1 its own)."""
+    settings = {"norm": norm, "eps": eps, "n_iter": STEPS[norm], "seed": 0, "device": "cpu"}
     attack = APGDAttack(model, loss={CrossEntropy(): "ce", DLR(): "dlr"}[loss], use_largereps=norm == "L1", **settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it warns of zero gradients, of examples that are broken by far
@@ -42,7 +43,7 @@ def standing(trained_cnn, norm, loss, *, shrink=1.0):
     def model(points):
         return cnn(0.5 + (points - 0.5) / shrink)
 
-    ours = APGD(threat=Threat(norm, eps), steps=STEPS, loss=loss)(model, x, y, generator=seeded())
+    ours = APGD(threat=Threat(norm, eps), steps=STEPS[norm], loss=loss)(model, x, y, generator=seeded())
     theirs = their_apgd(model, x, y, norm, eps, loss)
     with torch.no_grad():
         return [int((~misclassified(model(points), y)).sum()) for points in (ours, theirs)]
@@ -60,8 +61,7 @@ def test_apgd_equals_autoattack_within_one_example_in_200(trained_cnn, norm, shr
     assert abs(ours - theirs) <= 1
 
 
-@every_loss
-@pytest.mark.parametrize("norm", ["L2", "L1"])
+@pytest.mark.parametrize(("norm", "loss"), [("L2", DLR()), ("L1", CrossEntropy())])
 def test_apgd_breaks_no_fewer_where_bounds_clip(trained_cnn, norm, loss):
     """L2: pyautoattack projects onto the ball, then clips, which leaves part of the radius unused. L1: its sparse steps
     spend themselves on pixels that a bound stops. Ours does neither, and stands a few examples lower."""
@@ -70,19 +70,18 @@ def test_apgd_breaks_no_fewer_where_bounds_clip(trained_cnn, norm, loss):
     assert ours <= theirs
 
 
-@pytest.mark.parametrize("norm", ["Linf", "L2"])
-def test_targeted_apgd_equals_autoattack_within_one_example_in_200(trained_cnn, norm):
-    """Towards the three likeliest wrong classes, on what stands; in L2 ours may be the lower one, as above."""
+def test_targeted_apgd_equals_autoattack_within_one_example_in_200(trained_cnn):
+    """Towards the three likeliest wrong classes, each on what stands."""
     model, x, y = trained_cnn
-    model, x, y, eps = deepcopy(model).requires_grad_(False), x[:N], y[:N], EPS[norm]
-    ours = APGD(threat=Threat(norm, eps), steps=STEPS, loss=DLR(), targets=3)(model, x, y, generator=seeded())
-    attack = APGDAttack_targeted(model, norm=norm, eps=eps, n_iter=STEPS, n_target_classes=3, seed=0, device="cpu")
+    model, x, y, eps = deepcopy(model).requires_grad_(False), x[:N], y[:N], EPS["Linf"]
+    ours = APGD(threat=Threat(eps=eps), steps=STEPS["Linf"], loss=DLR(), targets=3)(model, x, y, generator=seeded())
+    attack = APGDAttack_targeted(
+        model, norm="Linf", eps=eps, n_iter=STEPS["Linf"], n_target_classes=3, seed=0, device="cpu"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = attack.perturb(x.clone(), y)
     with torch.no_grad():
         ours, theirs = (int((~misclassified(model(points), y)).sum()) for points in (ours, theirs))
     assert 50 < theirs < 150
-    assert ours <= theirs + 1
-    if norm == "Linf":
-        assert abs(ours - theirs) <= 1
+    assert abs(ours - theirs) <= 1

@@ -156,7 +156,7 @@ def test_the_optimum_of_a_linear_model_is_met_within_one_percent(norm, bounds):
     w = (model.weight[1] - model.weight[0]).detach().expand_as(x)
     optimum = ((threat.farthest(w, x) - x) * w).sum(1)
     for loss in (CrossEntropy(), Decision(), DLR()):
-        found = APGD(threat=threat, steps=50, loss=loss)(model, x, y, generator=seeded())
+        found = APGD(threat=threat, steps=30, loss=loss)(model, x, y, generator=seeded())
         gain = ((found - x) * w).sum(1)
         assert threat.contains(found, x).all()
         assert (gain >= 0.99 * optimum).all(), type(loss)

@@ -91,6 +91,17 @@ def test_l1_spends_its_whole_radius_on_the_best_coordinates():
     assert gain == pytest.approx(optimum, rel=0.01)
 
 
+def test_l1_meets_the_optimum_inside_bounds_from_random_starts():
+    """Of which it reached a third where entries that a bound stops were left to the projection."""
+    torch.manual_seed(0)
+    model = nn.Linear(30, 2).double()
+    model.bias.data = torch.tensor([20.0, 0.0], dtype=torch.float64)
+    x, y = torch.rand(20, 30, dtype=torch.float64), torch.zeros(20, dtype=torch.long)
+    w, threat = (model.weight[1] - model.weight[0]).detach().expand_as(x), Threat("L1", 2.0)
+    moved = PGD(threat=threat)(model, x, y, generator=torch.Generator().manual_seed(0)) - x
+    assert ((moved * w).sum(1) >= 0.99 * ((threat.farthest(w, x) - x) * w).sum(1)).all()
+
+
 def test_l2_moves_where_the_gradient_is_subnormal():
     def model(x):
         return x @ torch.tensor([[100.0, -100.0], [0.0, 0.0]])
@@ -151,7 +162,7 @@ def test_targets_are_the_likeliest_wrong_classes_and_no_more_than_there_are(loss
 
 
 def test_draws_are_averaged():
-    """Where each pass tilts the slope at random, one pass goes astray and the mean of a hundred does not."""
+    """Where each pass tilts the slope at random, one pass goes astray and the mean of fifty does not."""
     noise = torch.Generator().manual_seed(0)
 
     def model(x):
@@ -164,11 +175,11 @@ def test_draws_are_averaged():
         PGD(threat=Threat(eps=0.1, bounds=None), steps=10, draws=n, random_start=False, loss=Decision())(model, x, y)
         .sum(1)
         .mean()
-        for n in (1, 100)
+        for n in (1, 50)
     ]
     assert gains[0] < 1.2
     assert gains[1] > 2
-    assert PGD(draws=100, restarts=2).name == "PGD-40 CrossEntropy 100 draws x2"
+    assert PGD(draws=50, restarts=2).name == "PGD-40 CrossEntropy 50 draws x2"
 
 
 def test_fields_without_a_target_are_refused():
