@@ -17,7 +17,7 @@ every_attack = pytest.mark.parametrize("attack", [a for _, a in ATTACKS], ids=[n
 TRIES, INNER = {"steps", "queries", "draws"}, {"searches", "products", "polish"}
 
 
-def quick(attack, tries=7, **settings):
+def quick(attack, tries=4, **settings):
     """Return the attack with a budget that tests can pay many times."""
     fields = set(attack.__dataclass_fields__)
     return attack(**dict.fromkeys(TRIES & fields, tries), **dict.fromkeys(INNER & fields, 2), **settings)
@@ -103,7 +103,7 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
             assert (broken == expected).float().mean() >= 0.99, norm
         else:
             assert (broken & expected).sum() >= 0.5 * expected.sum(), norm
-            assert not (broken & ~expected).any()
+            assert not (broken & (margin > eps * dual * (1 + 1e-9))).any()
 
 
 @every_attack
