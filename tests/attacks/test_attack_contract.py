@@ -19,7 +19,7 @@ every_attack = pytest.mark.parametrize("attack", [a for _, a in ATTACKS], ids=[n
 TRIES, INNER = {"steps", "queries", "draws"}, {"searches", "products", "polish"}
 
 
-def quick(attack, tries=7, **settings):
+def quick(attack, tries=4, **settings):
     """Return the attack with a budget that tests can pay many times."""
     fields = set(attack.__dataclass_fields__)
     fields -= {"draws"} if "steps" in fields else set()  # where they multiply the steps
@@ -119,7 +119,7 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
             assert (broken == expected).float().mean() >= 0.99, norm
         else:
             assert (broken & expected).sum() >= 0.5 * expected.sum(), norm
-            assert not (broken & ~expected).any()
+            assert not (broken & (margin > eps * dual * (1 + 1e-9))).any()
 
 
 @every_attack

@@ -18,6 +18,14 @@ every_search_and_norm = pytest.mark.parametrize(
     ("search", "norm"),
     [pytest.param(search, norm, id=f"{name}-{norm}") for name, search in SEARCHES.items() for norm in search.norms],
 )
+
+
+def quick(search, **settings):
+    """Return the search, with few descents where it makes several: it is tested at length in a file of its own."""
+    few = {"searches": 4, "steps": 40} if "searches" in search.__dataclass_fields__ else {}
+    return search(**few | settings)
+
+
 DUAL = {"Linf": 1, "L2": 2, "L1": torch.inf}
 
 
@@ -37,7 +45,7 @@ def test_the_distance_of_a_linear_model_is_met(search, norm, classes):
         margins = model(x).gather(1, y[:, None]) - model(x)
         slopes = (model.weight[y][:, None] - model.weight).norm(DUAL[norm], dim=2)
         exact = (margins / slopes).scatter(1, y[:, None], torch.inf).amin(1)
-    attack = search(threat=Threat(norm, 1.0, None))
+    attack = quick(search, threat=Threat(norm, 1.0, None))
     found = attack.closest(model, x, y)
     assert misclassified(model(found), y).all()
     distance = attack.threat.distance(found, x)
@@ -80,7 +88,7 @@ def test_the_distance_to_a_sphere_is_met(search, norm):
         "Linf": (-size.sum(1) + (size.sum(1) ** 2 + 6 * rest).sqrt()) / 6,
         "L1": -size.amax(1) + (size.amax(1) ** 2 + rest).sqrt(),
     }[norm]
-    attack = search(threat=Threat(norm, 1.0, None))
+    attack = quick(search, threat=Threat(norm, 1.0, None))
     distance = attack.threat.distance(attack.closest(ball, x, torch.zeros(10, dtype=torch.long)), x)
     assert (distance >= exact * (1 - 1e-9)).all()
     assert (distance <= exact * 1.05).all()
@@ -93,13 +101,13 @@ def test_bounds_that_bind_are_kept(search, norm):
     model = nn.Sequential(nn.Linear(12, 20), nn.SiLU(), nn.Linear(20, 4))
     x = torch.rand(40, 12).round()  # in the corners of the bounds, like most pixels of a digit
     y = model(x).argmax(1)
-    attack = search(threat=Threat(norm, 0.1))
+    attack = quick(search, threat=Threat(norm, 0.1))
     found = attack.closest(model, x, y)
     got = found.isfinite().all(1)
     assert got.float().mean() >= 0.9
     assert ((found[got] >= 0) & (found[got] <= 1)).all()
     assert misclassified(model(found[got]), y[got]).all()
-    free = search(threat=Threat(norm, 0.1, None))
+    free = quick(search, threat=Threat(norm, 0.1, None))
     assert (
         attack.threat.distance(found, x)[got] >= 0.98 * free.threat.distance(free.closest(model, x, y), x)[got]
     ).all()
@@ -109,7 +117,7 @@ def test_bounds_that_bind_are_kept(search, norm):
 def test_the_model_errs_already_or_never(search):
     """x itself in the first case, NaN in the second, and x again where it is called as an attack."""
     model, x, y = linear(3)
-    attack = search(threat=Threat("L2", 0.5, None))
+    attack = quick(search, threat=Threat("L2", 0.5, None))
     assert torch.equal(attack.closest(model, x, (y + 1) % 3), x)
 
     def firm(points):
@@ -127,7 +135,7 @@ def test_a_nonfinite_example_leaves_its_neighbours_alone(search):
         return torch.where(points[:, 3:] > 0.5, torch.nan, z)
 
     x = torch.tensor([[0.6, 0.5, 0.1, 0.0], [0.6, 0.5, 0.1, 0.9], [0.2, 0.9, 0.7, 0.0]])
-    attack = search(threat=Threat("L2", 0.1))
+    attack = quick(search, threat=Threat("L2", 0.1))
     found = attack.closest(poisoned, x, torch.tensor([0, 0, 1]))
     assert torch.equal(found[1], x[1])
     assert found.isfinite().all()
@@ -137,7 +145,7 @@ def test_a_nonfinite_example_leaves_its_neighbours_alone(search):
 @every_search
 def test_examples_do_not_see_their_batch(search, batch):
     y = batch.model(batch.x).argmax(1)
-    attack = search(threat=Threat("L2", 1.0, None), steps=20)
+    attack = quick(search, threat=Threat("L2", 1.0, None), steps=20)
     whole = attack.threat.distance(attack.closest(batch.model, batch.x, y), batch.x)
     for i in range(3):
         one = slice(i, i + 1)
@@ -148,7 +156,7 @@ def test_examples_do_not_see_their_batch(search, batch):
 @every_search_and_norm
 def test_as_an_attack_it_returns_what_it_found_inside_the_ball_and_the_projection_outside(search, norm):
     model, x, y = linear(4)
-    attack = search(threat=Threat(norm, 1.0, None))
+    attack = quick(search, threat=Threat(norm, 1.0, None))
     found = attack.closest(model, x, y)
     distance = attack.threat.distance(found, x)
     threat = Threat(norm, float(distance.median()), None)

@@ -55,7 +55,7 @@ def maximizer(g: Float[Tensor, "b k"], h: Float[Tensor, "b k k"], radius: float)
     low = torch.full_like(high, torch.finfo(c.dtype).tiny).log()
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        fits = norm(solution(middle))[:, None] <= radius
+        fits = (solution(middle) ** 2).sum(1, keepdim=True) <= radius**2
         low, high = torch.where(fits, low, middle), torch.where(fits, middle, high)
     s = solution(high)
     # The length is met along the top eigenvector, where it is most sensitive: all of it in the hard case.
