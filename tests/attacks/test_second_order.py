@@ -77,11 +77,11 @@ def test_it_is_exact_in_l2_once_the_products_reach_the_dimension():
 @pytest.mark.parametrize("norm", ["L2", "Linf"])
 def test_it_beats_pgd_at_equal_products(norm):
     """One gradient and 14 Hessian products against 19 gradients of PGD, 4 more for the forwards: a product counts as a
-    gradient (a backward through the gradient, about a forward and a backward), and then as two, against 33.
+    gradient (one backward through the gradient, about a forward and a backward), and then as two, against 33.
 
-    With PGD's own step length, the best of three others, and from the input and from a random point. In L2 nothing of
-    it reaches the trust-region step on more than one in ten; in Linf it is hard for everyone (NP-hard in general), and
-    the step is ahead in the mean, and behind on one in four at most.
+    PGD with its own step length and with eps / 4, from the input and from a random point. Mean shares of the maximum:
+    0.998 against at most 0.959 in L2 (33 gradients: 0.944); 0.978 against at most 0.919 in Linf (0.909), where the
+    problem is NP-hard and PGD ends higher on one in six.
     """
     problem, threat = Quadratic(20), THREATS[norm]
     ours = problem.by(SecondOrder(threat=threat, steps=1, loss=Decision()))
@@ -100,8 +100,9 @@ def test_it_beats_pgd_at_equal_products(norm):
 def test_the_other_second_order_attacks_beside_pgd_at_equal_products(norm):
     """Frank-Wolfe of 18 products and Haat of 3 steps of 6, against 19 gradients of PGD from the input.
 
-    Frank-Wolfe, whose steps shrink, is level with PGD to a hundredth. Haat, three long steps, is no maximiser of a
-    quadratic: it falls behind.
+    Mean shares of the maximum: Frank-Wolfe is level with PGD (0.943 to 0.935 in L2, 0.909 to 0.906 in Linf), and in L2
+    ahead on four of five. Haat adds fixed shares of two directions, which is no maximiser of a quadratic: level in L2
+    (0.926), behind in Linf (0.835).
     """
     problem, threat = Quadratic(20), THREATS[norm]
     pgd = problem.pgd(threat, 19, random_start=False)
@@ -113,9 +114,13 @@ def test_the_other_second_order_attacks_beside_pgd_at_equal_products(norm):
         )
     )
     best = optimum(problem, threat, [pgd, walked, curved])
-    shares = [(found / best).mean().item() for found in (pgd, walked, curved)]
-    print(norm, shares)
-    assert abs(shares[1] - shares[0]) < 0.02
+    share = {name: (found / best).mean() for name, found in {"pgd": pgd, "walked": walked, "curved": curved}.items()}
+    assert abs(share["walked"] - share["pgd"]) < 0.02
+    if norm == "L2":
+        assert (walked > pgd).double().mean() > 0.7
+        assert abs(share["curved"] - share["pgd"]) < 0.02
+    else:
+        assert share["curved"] < share["pgd"] - 0.05
 
 
 @pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
