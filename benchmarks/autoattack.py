@@ -1,6 +1,6 @@
 """Robust accuracy and time of AutoAttack's standard version, as pyautoattack runs it, beside meseta's own suite.
 
-    python benchmarks/autoattack.py RUN [RUN ...] --norm Linf --eps 8/255 --n 1000
+    python benchmarks/autoattack.py RUN [RUN:EPS ...] --norm Linf --eps 8/255 --n 1000
 
 Both attack the same images of the same trained models, one after the other in an order drawn anew for each round, and
 whatever either finds goes before the same judge. AutoAttack has its full budgets and batches of 250.
@@ -8,7 +8,7 @@ whatever either finds goes before the same judge. AutoAttack has its full budget
 
 import argparse
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Model:
     model: nn.Module
     x: Tensor
     y: Tensor
+    threat: Threat
 
 
 Search = Callable[[Model], tuple[float, float]]
@@ -51,6 +52,7 @@ class Result:
     """
 
     model: str
+    eps: float
     n: int
     clean: float
     robust: dict[str, float]
@@ -62,16 +64,14 @@ class Result:
 def by_autoattack(of: Model, attack: AutoAttack) -> tuple[float, float]:
     """Return clean and robust accuracy; all images at once, so that those still standing share batches."""
     generator = torch.Generator().manual_seed(SEED)
-    found = attack(of.model, of.x, of.y, generator=generator)
-    clean, robust = (
-        1 - judge_attack(of.model, of.x, of.y, p, attack.threat).broken.float().mean() for p in (of.x, found)
-    )
+    found = attack.against(of.threat)(of.model, of.x, of.y, generator=generator)
+    clean, robust = (1 - judge_attack(of.model, of.x, of.y, p, of.threat).broken.float().mean() for p in (of.x, found))
     return float(clean), float(robust)
 
 
-def by_suite(of: Model, threat: Threat, suite: str) -> tuple[float, float]:
-    """Return clean and robust accuracy by one of meseta's suites."""
-    found = evaluate(of.model, of.x, of.y, threat=threat, suite=suite, batch_size=BATCH, seed=SEED)
+def by_suite(of: Model, suite: str) -> tuple[float, float]:
+    """Return clean and robust accuracy by one of meseta's suites, after all masking checks."""
+    found = evaluate(of.model, of.x, of.y, threat=of.threat, suite=suite, batch_size=BATCH, seed=SEED)
     return found.clean_accuracy, found.robust[0].worst_case
 
 
@@ -86,6 +86,7 @@ def compare(of: Model, calls: dict[str, Search], rounds: int) -> Result:
     robust = {name: accuracy for name, (_, accuracy) in found.items()}
     return Result(
         of.name,
+        of.threat.eps,
         len(of.y),
         found[OURS][0],
         robust,
@@ -95,19 +96,24 @@ def compare(of: Model, calls: dict[str, Search], rounds: int) -> Result:
     )
 
 
-def models(runs: list[Path], n: int, quick: bool) -> list[Model]:
+def models(runs: list[str], threat: Threat, n: int, quick: bool) -> list[Model]:
     """Return the models of these runs with their first n test images; without runs, the network of all benchmarks."""
     if not runs:
         net = trained(quick)
-        return [Model("SiluCnn", net.model, *net.test(n))]
-    loaded = [load_run(run) for run in runs]
-    return [Model(run.folder.name, run.model, *run.data.test[:n]) for run in loaded]
+        return [Model("SiluCnn", net.model, *net.test(n), threat)]
+    found = []
+    for text in runs:
+        folder, _, eps = text.partition(":")
+        run = load_run(Path(folder))
+        own = replace(threat, eps=float(Fraction(eps))) if eps else threat
+        found.append(Model(f"{run.folder.parent.name}/{run.folder.name}", run.model, *run.data.test[:n], own))
+    return found
 
 
 def main(
     given: Options,
     threat: Threat = Threat("Linf", 0.1),
-    runs: list[Path] | None = None,
+    runs: list[str] | None = None,
     n: int = 1000,
     suite: str = "standard",
     rounds: int = 1,
@@ -116,12 +122,14 @@ def main(
     attack = AutoAttack(threat=threat, batch_size=BATCH, **({"steps": 3, "queries": 20} if given.quick else {}))
     calls: dict[str, Search] = {
         THEIRS: lambda of: by_autoattack(of, attack),
-        OURS: lambda of: by_suite(of, threat, suite),
+        OURS: lambda of: by_suite(of, suite),
     }
-    results = [compare(of, calls, rounds) for of in models(runs or [], 20 if given.quick else n, given.quick)]
+    chosen = models(runs or [], threat, 20 if given.quick else n, given.quick)
+    results = [compare(of, calls, rounds) for of in chosen]
     rows = [
         [
             of.model,
+            f"{of.eps:.4g}",
             f"{of.n}",
             f"{of.clean:.1%}",
             f"{of.robust[THEIRS]:.1%}",
@@ -133,21 +141,21 @@ def main(
         ]
         for of in results
     ]
-    header = ["model", "n", "clean", THEIRS, OURS, "points", f"{THEIRS}, s", f"{OURS}, s", "ratio of times"]
+    header = ["model", "eps", "n", "clean", THEIRS, OURS, "points", f"{THEIRS}, s", f"{OURS}, s", "ratio of times"]
     text = (
-        f"{threat.norm}, eps = {threat.eps:.6g}. `{attack!r}` through pyautoattack; meseta's suite `{suite}`, with its "
-        f"masking checks if it has any; {rounds} round(s), batches of {BATCH}. Robust accuracy is that of "
+        f"{threat.norm}. `{attack.name}` through pyautoattack; meseta's suite `{suite}`, its time with that of the "
+        f"masking checks on the first 100 images; {rounds} round(s), batches of {BATCH}. Robust accuracy is that of "
         "`meseta.evaluation.judge` on the first n test images; points below 0 say that meseta's suite breaks more."
     )
-    measured: dict[str, Any] = {"threat": asdict(threat), "suite": suite, "autoattack": repr(attack), "rounds": rounds}
+    measured: dict[str, Any] = {"norm": threat.norm, "suite": suite, "autoattack": repr(attack), "rounds": rounds}
     measured["results"] = results
-    name = f"autoattack-{threat.norm}-{threat.eps:.4g}"
-    Page("AutoAttack beside meseta's own suite", measured, f"{text}\n\n{table(header, rows)}").write(name, given, stop)
+    page = Page("AutoAttack beside meseta's own suite", measured, f"{text}\n\n{table(header, rows)}")
+    page.write(f"autoattack-{threat.norm}", given, stop)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="*", type=Path, help="folders of runs; one small network if left out")
+    parser.add_argument("runs", nargs="*", help="RUN or RUN:EPS, folders of runs; one small network if left out")
     parser.add_argument("--norm", default="Linf", choices=("Linf", "L2", "L1"))
     parser.add_argument("--eps", default=Fraction("0.1"), type=Fraction, help="for example 8/255")
     parser.add_argument("--n", default=1000, type=int, help="test images")

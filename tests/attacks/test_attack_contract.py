@@ -44,9 +44,7 @@ def net(d=12, classes=3):
     dtype=st.sampled_from([torch.float32, torch.float64]),
     seed=st.integers(0, 100),
 )
-def test_a_thousand_results_are_inside_and_repeat(
-    attack, norm, eps, bounds, shape, classes, dtype, seed
-):
+def test_a_thousand_results_are_inside_and_repeat(attack, norm, eps, bounds, shape, classes, dtype, seed):
     threat = Threat(attack.norms[norm % len(attack.norms)], eps, bounds)
     low, high = bounds or (-1.0, 1.0)
     x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)

@@ -187,11 +187,11 @@ def test_autoattack_and_the_suite_stand_before_the_same_judge(silu_net):
     calls = {
         autoattack.THEIRS: lambda of: autoattack.by_autoattack(of, attack),
         autoattack.OURS: lambda of: (
-            (found := evaluate(of.model, of.x, of.y, threat=attack.threat, attacks=suite)).clean_accuracy,
+            (found := evaluate(of.model, of.x, of.y, threat=of.threat, attacks=suite, checks=())).clean_accuracy,
             found.robust[0].worst_case,
         ),
     }
-    result = autoattack.compare(autoattack.Model("net", silu_net, x, silu_net(x).argmax(1)), calls, 2)
+    result = autoattack.compare(autoattack.Model("net", silu_net, x, silu_net(x).argmax(1), attack.threat), calls, 2)
     assert (result.n, result.clean) == (20, 1)
     assert result.points == pytest.approx(100 * (result.robust["meseta"] - result.robust["AutoAttack"]))
     assert all(of.n == 2 for of in result.seconds.values())
