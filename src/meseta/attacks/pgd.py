@@ -16,7 +16,8 @@ class PGD(Ascent):
 
     x <- project(x + alpha s(v)),  v <- momentum v + grad loss / ||grad loss||_1,
 
-    with s the steepest step of the threat's norm: s(v) = s(grad loss) without momentum.
+    with s the steepest step of the threat's norm, in L1 that of one entry (see `sparse_step`). Without momentum s(v) is
+    s(grad loss).
 
     Args:
         threat: norm, eps and bounds.
