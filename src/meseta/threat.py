@@ -72,12 +72,12 @@ class Threat:
     ) -> Bool[Tensor, "b"]:
         """Return whether each example lies in ball and bounds; NaN does not.
 
-        Up to rounding: `slack` relative to eps, and a unit in the last place of x for every entry that the norm sums.
+        Up to rounding: `slack` relative to eps, and a unit in the last place of every entry that has moved.
         """
-        d = x[0].numel()
-        summed = {"Linf": 1.0, "L2": d**0.5, "L1": float(d)}[self.norm]
-        rounding = torch.finfo(x.dtype).eps * x.detach().flatten(1).abs().amax(1) * summed
-        inside = self.distance(adversarial, x) <= self.eps * (1 + slack) + rounding
+        largest = torch.maximum(adversarial.abs(), x.abs()).double()
+        unit = torch.finfo(x.dtype).eps * torch.where(adversarial == x, 0, largest)
+        length = norm(adversarial.double() - x.double(), self.p)
+        inside = length <= self.eps * (1 + slack) + norm(unit, self.p)
         if self.bounds is not None:
             low, high = self.bounds
             margin = self.eps * slack
@@ -169,6 +169,11 @@ class Threat:
             move = move * torch.where(uniform < 0.5, -1, 1)
         return self.clip(x.detach() + move.view_as(x).to(x.dtype))
 
+    def stopped(self, direction: Tensor, points: Tensor) -> Tensor:
+        """Return where an entry stands at a bound, or beyond, that a step along the direction would take it across."""
+        low, high = self._room(points)
+        return ((direction > 0) & (high <= 0)) | ((direction < 0) & (low >= 0))
+
     def clip(self, points: Tensor) -> Tensor:
         """Return the points inside the bounds that are nearest, entry by entry."""
         return points if self.bounds is None else points.clamp(*self.bounds)
@@ -209,13 +214,13 @@ def _project_l2(move: Tensor, low: Tensor, high: Tensor, eps: float | Tensor) ->
     square = move.flatten(1) ** 2
     room = torch.where(move > 0, high, low)
     t = eps / norm(move).clamp_min(eps)
-    for _ in range(30):
+    for _ in range(100):
         clipped = (per_example(t, move) * move).abs() >= room.abs()
         spent = torch.where(clipped, room**2, 0).flatten(1).sum(1)
         free = torch.where(clipped.flatten(1), 0, square).sum(1)
         grown = ((eps**2 - spent).clamp_min(0) / free.clamp_min(torch.finfo(free.dtype).tiny)).sqrt()
         grown = torch.maximum(t, torch.where(free > 0, grown, t))
-        if torch.allclose(grown, t, rtol=1e-6):
+        if bool((grown <= t * (1 + 4 * torch.finfo(t.dtype).eps)).all()):
             break
         t = grown
     t = torch.where(outside, t.clamp_max(1), 1)

@@ -42,16 +42,32 @@ def test_a_fingerprint_sees_every_weight_buffer_and_layer():
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
 
-    one = fingerprint({"model": made()})
-    assert one == fingerprint({"model": made()})
+    one = fingerprint(made())
+    assert one == fingerprint(made())
     weight, buffer, layer = made(), made(), made()
     weight[3].bias.data[1] += 1e-6
     buffer[1].running_mean[0] += 1e-6
     layer[2] = nn.SiLU()
-    others = [fingerprint({"model": model}) for model in (weight, buffer, layer)]
-    assert len({one, *others, fingerprint({"other": made()})}) == 5
+    others = [fingerprint(model) for model in (weight, buffer, layer)]
+    assert len({one, *others}) == 4
+    hooked = made()
+    hooked[0].register_forward_hook(lambda *_: None)
+    with pytest.raises(UserError, match="cannot tell the model by `0._forward_hooks`"):
+        fingerprint(hooked)
+
+
+def test_a_fingerprint_sees_plain_attributes_and_buffers_that_are_not_saved():
+    class Rounded(nn.Module):
+        def __init__(self, levels, offset):
+            super().__init__()
+            self.levels = levels
+            self.register_buffer("offset", torch.tensor(offset), persistent=False)
+
+    settings = [(8, 0.0), (9, 0.0), (8, 0.1)]
+    assert len({fingerprint(Rounded(*each)) for each in settings}) == 3
+    assert fingerprint(Rounded(8, 0.0)) == fingerprint(Rounded(8, 0.0))
 
 
 def test_a_function_has_no_weights_to_tell_it_by():
     with pytest.raises(UserError, match="`keep` needs an nn"):
-        fingerprint({"model": lambda x: x})
+        fingerprint(lambda x: x)

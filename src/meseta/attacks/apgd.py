@@ -161,7 +161,7 @@ class _Momentum(_Path):
     def start(cls, threat: Threat, x: Tensor, points: Tensor, rho: float) -> Self:
         zeros, first = x.new_zeros(len(x)), cls._first(threat, x, points, 2 * threat.eps)
         never = torch.zeros_like(zeros, dtype=torch.bool)
-        memory = {"rises": zeros, "halved": never, "best_loss_then": first["best_loss"]}
+        memory = {"rises": zeros.long(), "halved": never, "best_loss_then": first["best_loss"]}
         return cls(**first, **memory, rho=rho, previous=points, inertia=zeros)
 
     def move(self) -> None:
@@ -247,5 +247,4 @@ def _sparse_looks(steps: int) -> dict[int, int]:
 def _support(threat: Threat, points: Tensor, x: Tensor) -> Tensor:
     """Return how many entries of each example have moved, not counting those that have come to a bound."""
     move = points - x
-    stopped = threat.clip(points + move.sign()) == points
-    return ((move.abs() > ROUNDING * threat.eps) & ~stopped).flatten(1).sum(1).to(x.dtype)
+    return ((move.abs() > ROUNDING * threat.eps) & ~threat.stopped(move, points)).flatten(1).sum(1).to(x.dtype)

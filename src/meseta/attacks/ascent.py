@@ -106,7 +106,7 @@ def sparse_step(threat: Threat, gradient: Tensor, points: Tensor, count: Tensor)
     third of the optimum without.)
     """
     slope = gradient.flatten(1)
-    stopped = (threat.clip(points + gradient.sign()) == points).flatten(1)
+    stopped = threat.stopped(gradient, points).flatten(1)
     size, order = torch.where(stopped, 0, slope.abs()).sort(dim=1, descending=True, stable=True)
     rank = torch.arange(size.shape[1], device=size.device).expand_as(size)
     count = count.long().clamp(1, size.shape[1])[:, None]

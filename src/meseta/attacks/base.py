@@ -9,8 +9,8 @@ from torch import Tensor
 
 from meseta.autodiff.gradient import gradient_of, leaf
 from meseta.autodiff.layers import lean_layers
-from meseta.autodiff.scalar_fields import Model, ScalarField
-from meseta.checks import check_logits, constant, derivatives_in_eval_mode
+from meseta.autodiff.scalar_fields import Decision, Model, ScalarField
+from meseta.checks import check_logits, constant, derivatives_in_eval_mode, instance_of
 from meseta.errors import UserError
 from meseta.shapes import Bool
 from meseta.threat import Norm, Threat
@@ -29,9 +29,6 @@ class Attack(ABC):
 
     norms: ClassVar[tuple[Norm, ...]] = ("Linf", "L2", "L1")
     """The norms of the threats it searches; the call refuses others."""
-    uses_gradients: ClassVar[bool] = True
-    """False where forwards are all it asks the model for."""
-
     threat: Threat = Threat()
 
     def __call__(self, model: Model, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -57,6 +54,7 @@ class Attack(ABC):
 
     def check(self, x: Tensor, y: Tensor) -> None:
         """Raise unless the attack can search the threat, and (x, y) is a batch of finite inputs inside its bounds."""
+        instance_of("threat", self.threat, Threat)
         if self.threat.norm not in self.norms:
             raise UserError(
                 f"`threat`: {type(self).__name__} searches {' and '.join(self.norms)} alone, got {self.threat.norm}. "
@@ -68,6 +66,11 @@ class Attack(ABC):
     def name(self) -> str:
         """A short name for tables and curves."""
         return type(self).__name__
+
+    @property
+    def uses_gradients(self) -> bool:
+        """False where forwards are all it asks the model for."""
+        return True
 
     def against(self, threat: Threat) -> Self:
         """Return the same attack under another threat."""
@@ -112,6 +115,16 @@ def likeliest_rivals(model: Model, x: Tensor, y: Tensor, count: int | None) -> T
     logits = check_logits(model(x.clone()), x, y).scatter(1, y[:, None], -torch.inf)
     rivals = logits.shape[1] - 1
     return logits.topk(min(count or rivals, rivals), 1).indices
+
+
+@torch.no_grad()
+def asked(model: Model, points: Tensor, y: Tensor, field: ScalarField | None = None) -> tuple[Tensor, Tensor]:
+    """Return what an attacker raises at the points, in float64, and where the model errs: one forward.
+
+    Raised is the field's loss or negative; None for the C&W margin, max_{j != y} z_j - z_y.
+    """
+    logits = check_logits(model(points.clone()), points, y)  # a model may work in place
+    return raised(field or Decision(), logits, y).double(), misclassified(logits, y)
 
 
 def misclassified(logits: Tensor, y: Tensor) -> Bool[Tensor, "b"]:

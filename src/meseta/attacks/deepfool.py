@@ -72,7 +72,7 @@ class DeepFool(MinimumNormAttack):
         for rival in rivals.unbind(1):
             margin = margin_to(logits, y, rival)
             gradient = gradient_of(margin, point, retain_graph=True).nan_to_num(0, 0, 0)
-            gradient = torch.where(self.threat.clip(points - gradient.sign()) == points, 0, gradient)
+            gradient = torch.where(self.threat.stopped(-gradient, points), 0, gradient)
             slope = norm(gradient, self.threat.dual)
             distance = torch.where(slope > 0, margin.detach().abs().to(slope.dtype) / slope, torch.inf)
             nearer = distance < nearest

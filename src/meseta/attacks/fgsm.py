@@ -7,7 +7,7 @@ from torch import Tensor
 
 from meseta.attacks.base import Attack, loss_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Model, ScalarField
-from meseta.checks import positive
+from meseta.checks import instance_of, positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,13 @@ class FGSM(Attack):
 
     def __post_init__(self) -> None:
         positive("stride", self.stride)
+        instance_of("loss", self.loss, ScalarField)
+
+    @property
+    def name(self) -> str:
+        """For example `FGSM`, `FGSM Decision random start`."""
+        loss = "" if self.loss == CrossEntropy() else f" {type(self.loss).__name__}"
+        return f"FGSM{loss}{' random start' if self.random_start else ''}"
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the start moved by one step."""

@@ -2,14 +2,12 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from meseta.attacks.base import Attack, misclassified
-from meseta.autodiff.scalar_fields import Decision, Model
-from meseta.checks import check_logits
+from meseta.attacks.base import Attack, asked
+from meseta.autodiff.scalar_fields import Model
 from meseta.linalg.norms import per_example
 
 
@@ -21,7 +19,10 @@ class RandomSearch(Attack):
     example leaves the batch once it is broken, at once where the model errs at x already.
     """
 
-    uses_gradients: ClassVar[bool] = False
+    @property
+    def uses_gradients(self) -> bool:
+        """None."""
+        return False
 
     @property
     @abstractmethod
@@ -40,24 +41,18 @@ class RandomSearch(Attack):
     def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the first misclassified proposal of each example, or the one with the lowest margin."""
         result, points, active = x.clone(), x, torch.arange(len(x), device=x.device)
-        _, broken = _asked(model, x, y)
-        lowest = torch.full(y.shape, torch.inf, dtype=torch.double, device=x.device)
+        _, broken = asked(model, x, y)
+        highest = torch.full(y.shape, -torch.inf, dtype=torch.double, device=x.device)
         for number in range(self.proposals):
             if broken.any():
                 result[active[broken]] = points[broken]
-                active, points, lowest, x, y = (t[~broken] for t in (active, points, lowest, x, y))
+                active, points, highest, x, y = (t[~broken] for t in (active, points, highest, x, y))
                 if len(active) == 0:
                     return result
             proposal = self.propose(number, points, x, generator)
-            margin, broken = _asked(model, proposal, y)
-            better = broken | (margin < lowest)
+            value, broken = asked(model, proposal, y)
+            better = broken | (value > highest)
             points = torch.where(per_example(better, x), proposal, points)
-            lowest = torch.where(better, margin, lowest)
+            highest = torch.where(better, value, highest)
         result[active] = points
         return result
-
-
-def _asked(model: Model, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the margin and where the model errs."""
-    logits = check_logits(model(points.clone()), points, y)  # a model may work in place
-    return Decision().of_logits(logits, y).double(), misclassified(logits, y)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.attacks.base import Attack, misclassified
+from meseta.attacks.base import Attack, asked
 from meseta.attacks.frank_wolfe import quadratic
 from meseta.autodiff.hessian import Hessian
 from meseta.autodiff.scalar_fields import BoundField, Decision, Model, ScalarField
-from meseta.checks import check_logits, instance_of, whole
+from meseta.checks import instance_of, whole
 from meseta.linalg.norms import per_example
 from meseta.linalg.trust_region import trust_region_step
 
@@ -73,7 +73,7 @@ class SecondOrder(Attack):
     def perturb(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
         """Return the points with the highest loss."""
         result, points, active = x.clone(), x, torch.arange(len(x), device=x.device)
-        highest, broken = self._outcome(model, x, y)
+        highest, broken = asked(model, x, y, self.loss)
         for _ in range(self.steps):
             if broken.any():
                 result[active[broken]] = points[broken]
@@ -84,7 +84,7 @@ class SecondOrder(Attack):
             start, broken = points, torch.zeros_like(y, dtype=torch.bool)
             for share in SHARES:
                 candidate = self.threat.project(start + share * (goal - start), x)  # for the rounding
-                value, errs = self._outcome(model, candidate, y)
+                value, errs = asked(model, candidate, y, self.loss)
                 better = torch.where(errs == broken, value > highest, errs)
                 points = torch.where(per_example(better, x), candidate, points)
                 highest, broken = torch.where(better, value, highest), broken | errs
@@ -112,12 +112,6 @@ class SecondOrder(Attack):
     def _rising(self, model: Model, x: Tensor, y: Tensor) -> BoundField:
         sign, field = 1 if self.loss.rises_under_attack else -1, self.loss.bind(model, x, y)
         return lambda inputs: sign * field(inputs)
-
-    @torch.no_grad()
-    def _outcome(self, model: Model, points: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        logits = check_logits(model(points.clone()), points, y)  # a model may work in place
-        sign = 1 if self.loss.rises_under_attack else -1
-        return (sign * self.loss.of_logits(logits, y)).double().nan_to_num(nan=torch.inf), misclassified(logits, y)
 
 
 def _best_share(slope: Tensor, curvature: Tensor) -> Tensor:

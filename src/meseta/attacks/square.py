@@ -8,7 +8,7 @@ from torch import Tensor
 from meseta.attacks.random_search import RandomSearch
 from meseta.checks import positive, whole
 from meseta.errors import UserError
-from meseta.linalg.norms import norm
+from meseta.linalg.norms import norm, per_example
 from meseta.linalg.random import rand
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -73,7 +73,7 @@ class Square(RandomSearch):
         draw = _Draw(x, generator)
         moves = (points - x).reshape(len(x), *draw.shape)
         if self.threat.norm == "Linf":
-            moves = self._stripes(draw, moves) if number == 0 else self._square(draw, moves, self._share(number))
+            moves = self._stripes(draw, moves) if number == 0 else self._square(draw, x, moves, self._share(number))
         else:
             moves = self._grid(draw, moves) if number == 0 else self._gathered(draw, moves, self._share(number))
         return self.threat.project(x + moves.view_as(x), x)
@@ -86,10 +86,15 @@ class Square(RandomSearch):
         c, _, w = draw.shape
         return (self.threat.eps * draw.signs(c, 1, w)).expand_as(moves)
 
-    def _square(self, draw: "_Draw", moves: Tensor, share: float) -> Tensor:
+    def _square(self, draw: "_Draw", x: Tensor, moves: Tensor, share: float) -> Tensor:
         rows, columns = draw.window(share, least=1)
+        square = self.threat.eps * draw.signs(draw.shape[0], 1, 1)
+        here, there = x.view_as(moves)[:, :, rows, columns], moves[:, :, rows, columns]
+        same = (self.threat.clip(here + square) == self.threat.clip(here + there)).flatten(1).all(1)
         moves = moves.clone()
-        moves[:, :, rows, columns] = self.threat.eps * draw.signs(draw.shape[0], 1, 1)
+        moves[:, :, rows, columns] = (
+            per_example(torch.where(same, -1, 1), moves) * square
+        )  # else nothing would be tried
         return moves
 
     def _grid(self, draw: "_Draw", moves: Tensor) -> Tensor:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from meseta.attacks.base import misclassified
-from meseta.autodiff.scalar_fields import Decision, Model
-from meseta.checks import Bounds, check_batch, check_logits, constant, eval_mode
+from meseta.attacks.base import asked
+from meseta.autodiff.scalar_fields import Model
+from meseta.checks import Bounds, check_batch, constant, eval_mode
 from meseta.linalg.norms import per_example
 from meseta.threat import Threat
 
@@ -59,15 +59,14 @@ class Transformation(ABC):
         return type(self).__name__
 
     def _worst(self, model: Model, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        worst, lowest = x.clone(), torch.full_like(y, torch.inf, dtype=torch.float64)
+        worst, highest = x.clone(), torch.full_like(y, -torch.inf, dtype=torch.float64)
         standing = torch.arange(len(x), device=x.device)
         for candidate in self.candidates(x, generator):
             points = Threat(bounds=self.bounds).clip(candidate[standing])
-            logits = check_logits(model(points.clone()), points, y[standing])  # a model may work in place
-            broken, margin = misclassified(logits, y[standing]), Decision().of_logits(logits, y[standing]).double()
-            better = broken | (margin < lowest[standing])
+            value, broken = asked(model, points, y[standing])
+            better = broken | (value > highest[standing])
             worst[standing] = torch.where(per_example(better, points), points, worst[standing])
-            lowest[standing] = torch.where(better, margin, lowest[standing])
+            highest[standing] = torch.where(better, value, highest[standing])
             standing = standing[~broken]
             if len(standing) == 0:
                 break

@@ -4,7 +4,6 @@ An entry's name is a digest of all that its content depends on (weights, example
 or other settings left behind is never taken up.
 """
 
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 
@@ -53,20 +52,35 @@ def digest(*parts: str | Tensor) -> str:
     return total.hexdigest()
 
 
-def fingerprint(models: Mapping[str, Model]) -> str:
-    """Return a digest of models' structure and weights.
+def fingerprint(model: Model) -> str:
+    """Return a digest of a module's structure, weights, buffers and plain attributes.
 
     Raises:
-        UserError: a model that is no nn.Module, whose weights nobody can read.
+        UserError: a model that is no nn.Module, or holds something, such as a hook or a function, that has no value to
+            tell it by.
     """
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"`keep` needs an nn.Module, whose weights tell whether it is the same model, got a {type(model).__name__}. "
+            "Leave `keep` out."
+        )
     parts: list[str | Tensor] = []
-    for name, model in models.items():
-        if not isinstance(model, nn.Module):
-            raise UserError(
-                f"`keep` needs an nn.Module, whose weights tell whether it is the same model, got a "
-                f"{type(model).__name__} as {name}. Leave `keep` out."
-            )
-        parts += [name, repr(model)]
-        for key, value in model.state_dict().items():
-            parts += [key, value]
+    for name, module in model.named_modules():
+        parts += [name, f"{type(module).__module__}.{type(module).__qualname__}"]
+        for key, value in sorted(vars(module).items()):
+            if key in ("_modules", "training"):  # named apart; put into eval mode
+                continue
+            parts.append(key)
+            entries = value.items() if key in ("_parameters", "_buffers") else [("", value)]
+            for entry, content in entries:
+                parts += [entry, content.detach() if isinstance(content, Tensor) else _text(name, key, content)]
     return digest(*parts)
+
+
+def _text(module: str, key: str, value: object) -> str:
+    text = repr(value)
+    if " at 0x" in text:
+        raise UserError(
+            f"`keep` cannot tell the model by `{module + '.' if module else ''}{key}`, which is {text}. Leave `keep` out."
+        )
+    return text

@@ -94,7 +94,7 @@ def evaluate(
     whole("checked", checked, 1)
     i, m = _shard(shard)
     ledger = Ledger(keep)
-    whose = "" if keep is None else fingerprint({"model": model, **(sources or {})})
+    whose = "" if keep is None else digest(*map(fingerprint, [model, *_sources_of(chosen, checks)]))
     batches = _checked(batched(model, x, y, batch_size, bounds=threats[0].bounds), threats[0])
     sample, batches = _first(batches, checked if checks else 1)
     stop = provenance.start(seed, sample[0].device)
@@ -178,6 +178,18 @@ def chosen_checks(checks: Sequence[MaskingCheck] | None, sources: Mapping[str, M
         else check
         for check in (all_checks() if checks is None else checks)
     ]
+
+
+def _sources_of(attacks: Sequence[Attack], checks: Sequence[MaskingCheck]) -> list[Model]:
+    """Return the models that attacks and checks transfer from, which their names do not tell apart."""
+    asked: list[object] = [*attacks, *(check.attack for check in checks if isinstance(check, Transferred))]
+    found: list[Model] = []
+    while asked:
+        attack = asked.pop(0)
+        if isinstance(attack, Transfer):
+            found += attack.models.values()
+            asked.append(attack.attack)
+    return found
 
 
 def _shard(shard: tuple[int, int] | None) -> tuple[int, int]:
