@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ class Threat:
             flat = adversarial.flatten(1)
             inside = inside & (flat >= low - margin).all(1) & (flat <= high + margin).all(1)
         inside = inside & adversarial.flatten(1).isfinite().all(1)
-        return cast(Tensor, inside)
+        return inside
 
     def project(
         self,

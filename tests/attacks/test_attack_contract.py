@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from meseta import Threat
+from meseta.attacks import PGD, DeepFool
 from meseta.errors import UserError
 from meseta.registry import methods
 
@@ -16,14 +17,15 @@ ATTACKS = sorted(methods("attacks").items())
 
 
 every_attack = pytest.mark.parametrize("attack", [a for _, a in ATTACKS], ids=[name for name, _ in ATTACKS])
-TRIES, INNER = {"steps", "queries", "draws"}, {"searches", "products", "polish"}
+SHORT = {"searches": 1, "products": 2, "polish": 1, "start": DeepFool(steps=2), "attack": PGD(steps=2)}
 
 
-def quick(attack, tries=4, **settings):
+def quick(attack, tries=2, **settings):
     """Return the attack with a budget that tests can pay many times."""
     fields = set(attack.__dataclass_fields__)
-    fields -= {"draws"} if "steps" in fields else set()  # where they multiply the steps
-    return attack(**dict.fromkeys(TRIES & fields, tries), **dict.fromkeys(INNER & fields, 2), **settings)
+    tried = {"steps", "queries", "draws"} - ({"draws"} if "steps" in fields else set())  # where they multiply the steps
+    budget = dict.fromkeys(tried, tries) | SHORT
+    return attack(**{name: value for name, value in budget.items() if name in fields} | settings)
 
 
 def net(d=12, classes=3):
@@ -109,11 +111,11 @@ def test_lowers_accuracy_of_a_linear_model_to_the_known_optimum(attack):
         eps = float(margin.median() / dual)
         # Where gradients come first, the queries after them would only take time.
         few = {"queries": 7} if {"steps", "queries"} <= attack.__dataclass_fields__.keys() else {}
-        found = partial(attack, **few) if attack.uses_gradients else partial(quick, attack, tries=50)
+        found = partial(attack, **few) if attack().uses_gradients else partial(quick, attack, tries=50)
         adversarial = found(threat=Threat(norm, eps, None))(model, x, y, generator=torch.Generator().manual_seed(0))
         broken = model(adversarial).argmax(1) != y
         expected = margin < eps * dual
-        if attack.uses_gradients:
+        if attack().uses_gradients:
             assert (broken == expected).float().mean() >= 0.99, norm
         else:
             assert (broken & expected).sum() >= 0.5 * expected.sum(), norm

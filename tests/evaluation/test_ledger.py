@@ -52,7 +52,7 @@ def test_a_fingerprint_sees_every_weight_buffer_and_layer():
     assert len({one, *others}) == 4
     hooked = made()
     hooked[0].register_forward_hook(lambda *_: None)
-    with pytest.raises(UserError, match="cannot tell the model by `0._forward_hooks`"):
+    with pytest.raises(UserError, match="cannot tell the model by its `0"):
         fingerprint(hooked)
 
 

@@ -92,9 +92,8 @@ class Square(RandomSearch):
         here, there = x.view_as(moves)[:, :, rows, columns], moves[:, :, rows, columns]
         same = (self.threat.clip(here + square) == self.threat.clip(here + there)).flatten(1).all(1)
         moves = moves.clone()
-        moves[:, :, rows, columns] = (
-            per_example(torch.where(same, -1, 1), moves) * square
-        )  # else nothing would be tried
+        # Where the window is there already, the opposite one: else nothing would be tried.
+        moves[:, :, rows, columns] = per_example(torch.where(same, -1, 1), moves) * square
         return moves
 
     def _grid(self, draw: "_Draw", moves: Tensor) -> Tensor:

@@ -23,8 +23,8 @@ class Transfer(Attack):
 
     Args:
         threat: norm, eps and bounds; it takes the place of the attack's own.
-        models: the sources by name, each (B, *input) to (B, K) with the same classes in the same order. With none, the model itself is
-            the source. What is printed of them is their names.
+        models: the sources by name, each (B, *input) to (B, K) with the same classes in the same order. With none, the
+            model itself is the source. What is printed of them is their names.
         attack: what crafts. It should go on beyond the boundary of the source (`PGD(drop_broken=False)`), since
             what only just misleads the source seldom misleads another model.
 

@@ -61,8 +61,8 @@ def fingerprint(model: Model) -> str:
     """
     if not isinstance(model, nn.Module):
         raise UserError(
-            f"`keep` needs an nn.Module, whose weights tell whether it is the same model, got a {type(model).__name__}. "
-            "Leave `keep` out."
+            "`keep` needs an nn.Module, whose weights tell whether it is the same model, got a "
+            f"{type(model).__name__}. Leave `keep` out."
         )
     parts: list[str | Tensor] = []
     for name, module in model.named_modules():
@@ -80,7 +80,6 @@ def fingerprint(model: Model) -> str:
 def _text(module: str, key: str, value: object) -> str:
     text = repr(value)
     if " at 0x" in text:
-        raise UserError(
-            f"`keep` cannot tell the model by `{module + '.' if module else ''}{key}`, which is {text}. Leave `keep` out."
-        )
+        where = f"{module}.{key}" if module else key
+        raise UserError(f"`keep` cannot tell the model by its `{where}`, which is {text}. Leave `keep` out.")
     return text
