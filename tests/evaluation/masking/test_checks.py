@@ -1,11 +1,14 @@
 """Each check on a model that passes and on one that is built to fail it."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from trials import BOUNDS, MASKED, Before, Distances, Hidden, SometimesFlat, blobs, case, quick, rounded
 
 from meseta import Threat
+from meseta.attacks import PGD, Attack
 from meseta.errors import UserError
 from meseta.evaluation.masking import (
     BlackBox,
@@ -19,14 +22,17 @@ from meseta.evaluation.masking import (
     OneStep,
     RandomPoints,
     StochasticForward,
+    TextbookLoss,
+    Transferred,
 )
 from meseta.evaluation.masking.base import graded_gain
 
 
-@pytest.mark.parametrize("check", quick(), ids=lambda check: check.name)
-def test_fine_on_a_model_whose_gradients_are_exact(check):
-    finding = check(case())
-    assert finding.level == "fine", finding.evidence
+def test_every_check_is_fine_on_a_model_whose_gradients_are_exact():
+    trial = case()
+    for check in quick():
+        finding = check(trial)
+        assert finding.level == ("untested" if check == Transferred() else "fine"), finding.evidence
 
 
 def reversed_gradient():
@@ -34,7 +40,7 @@ def reversed_gradient():
     return Hidden(model, lambda x: -model(x))
 
 
-@pytest.mark.parametrize("check", [BlackBox(queries=100), RandomPoints(draws=200), FiniteDifferences()])
+@pytest.mark.parametrize("check", [BlackBox(queries=100), RandomPoints(draws=60), FiniteDifferences()])
 def test_gradients_that_point_the_wrong_way(check):
     finding = check(case(reversed_gradient(), threat=Threat("Linf", 0.25, BOUNDS)))
     assert finding.level == "broken", finding.evidence
@@ -48,12 +54,46 @@ def test_logits_far_too_large():
     assert GradientHealth()(trial).figures["useless_on_margin"] == 0
 
 
+def one_sided(x: Tensor) -> Tensor:
+    """Logits (relu(h), relu(-h)) with margins |h| up to 50: the label's logit alone has a gradient."""
+    h = 200 * (x[:, 0] - x[:, 1])
+    return torch.stack([h.relu(), (-h).relu()], 1)
+
+
 def test_saturation_that_only_the_textbook_loss_suffers():
-    """A margin of 30 is far from the end of float32 for meseta's cross-entropy, and beyond it for the textbook's."""
-    sure = Before(Distances(), of_logits=lambda z: 30 / (z.topk(2).values @ torch.tensor([1.0, -1.0]))[:, None] * z)
-    finding = GradientHealth()(case(sure))
-    assert finding.figures["wrong"] == 0
-    assert Confidence()(case(sure)).level == "suspicious"
+    """From a margin of 17 on p_y = 1 in float32, and with it goes the only gradient that there is."""
+    x = torch.rand(60, 4, generator=torch.Generator().manual_seed(0)) * 0.25 + 0.3
+    trial = case(one_sided, data=(x, one_sided(x).argmax(1)), threat=Threat("Linf", 0.08, BOUNDS))
+    finding = TextbookLoss()(trial)
+    assert finding.level == "broken", finding.evidence
+    assert MarginLoss()(trial).level == GradientHealth()(trial).level == "fine"
+    assert GradientHealth()(trial).figures["wrong_textbook"] > 0.3
+
+
+def test_examples_of_a_model_with_right_gradients_transfer_to_one_with_wrong_ones():
+    trial = case(reversed_gradient(), threat=Threat("Linf", 0.25, BOUNDS))
+    finding = Transferred(attack=Elsewhere(source=Distances()))(trial)
+    assert finding.level == "broken", finding.evidence
+    assert Transferred(attack=Elsewhere(source=Distances()))(case()).level == "fine"
+    assert Transferred()(trial).level == "untested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elsewhere(Attack):
+    """PGD on another model."""
+
+    source: nn.Module
+
+    def perturb(self, model, x, y, generator):
+        return PGD(threat=self.threat, steps=20)(self.source, x, y, generator=generator)
+
+
+def test_what_breaks_under_another_threat_does_not_count():
+    trial = case()
+    assert trial.at(Threat("Linf", 0.5, BOUNDS)).by_loss.any()
+    TextbookLoss(factor=5.0)(trial)
+    LargeEps()(trial)
+    assert not trial.broken.any()
 
 
 def test_rounded_inputs_have_no_gradient():
@@ -126,6 +166,8 @@ def test_few_examples_are_chance():
         (lambda: FiniteDifferences(directions=0), "directions"),
         (lambda: FiniteDifferences(tolerance=0.0), "tolerance"),
         (lambda: Confidence(doubt=0.0), "doubt"),
+        (lambda: TextbookLoss(factor=0.0), "factor"),
+        (lambda: Transferred(attack=1), "attack"),
         (lambda: MarginLoss(suspicious=0.3, broken=0.2), "broken"),
         (lambda: LogitScale(suspicious=-0.1), "suspicious"),
         (lambda: LargeEps(suspicious=-0.1), "suspicious"),

@@ -89,7 +89,7 @@ class SometimesFlat(nn.Module):
 
 def quick() -> list:
     """Every check, with little effort where it can be set."""
-    little = {"queries": 40, "draws": 20, "steps": 30, "restarts": 2}
+    little = {"queries": 10, "draws": 5, "steps": 5, "restarts": 1}
     return [
         check(**{name: value for name, value in little.items() if name in check.__dataclass_fields__})
         for check in methods("checks").values()
