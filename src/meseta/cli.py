@@ -98,10 +98,10 @@ def evaluate(arguments: list[str]) -> None:
     )
     options.add_argument("--processes", type=int, default=1, help="how many share the work")
     config, run, parsed = _with_run(options, EvaluateConfig, _threats(arguments))
-    if run.record.evaluation is not None:
-        _say("the earlier evaluation in this run's record is replaced")
     with _progress("checking, then attacking", len(run.examples(config.split, config.n))) as advance:
         record = evaluate_run(run, config, processes=parsed["processes"], progress=advance, examined=_say_verdict)
+    if run.record.evaluation is not None:
+        _say("the earlier evaluation in this run's record was replaced")
     _show([record])
 
 

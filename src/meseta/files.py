@@ -16,6 +16,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # before the name: a power cut leaves the old file or the new one
         temporary.chmod(0o644)  # temporary files are private, results are not
         temporary.replace(path)
     finally:

@@ -1,6 +1,7 @@
 """The walks from end to end: evaluate and measure a trained run, and compare several objectives in one go."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from math import prod
@@ -20,10 +21,11 @@ from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
 from meseta.evaluation.judge import predict
+from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
 from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, read_record, write_record
-from meseta.evaluation.robustness import chosen_attacks, chosen_checks, evaluate
+from meseta.evaluation.robustness import evaluate
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
@@ -264,45 +266,72 @@ def evaluate_run(
         examined: called with what the masking checks found, before the attacks.
     """
     whole("processes", processes, 1)
+    sources = _sources(run, config.sources)
+    settings = _settings(config, sources)
+    keep = run.folder / UNFINISHED / settings[:16]
+    nearest = [_nearest(run, config, suite, keep) for suite in by_norm(config.nearest)]
+    attack = partial(_evaluate, run, config, sources, nearest, keep)
     m = min(processes, -(-len(run.examples(config.split, config.n)) // config.batch_size))
     if m > 1:
-        with Workers(m, run.device, _share_of_evaluation, run.folder, config) as workers:
+        with Workers(m, run.device, _share_of_evaluation, run.folder, config, nearest, keep) as workers:
 
             def start(masking: Masking | None) -> None:  # after the checks, whose findings the others read
                 if examined:
                     examined(masking)
                 workers.start()
 
-            _evaluate(run, config, shard=(0, m), progress=workers.watched(progress), examined=start)
-        section = _evaluate(run, config)  # all is done, and added up
+            attack(shard=(0, m), progress=workers.watched(progress), examined=start)
+        section = attack()  # all is done, and added up
     else:
-        section = _evaluate(run, config, progress=progress, examined=examined)
-    for suite in by_norm(config.nearest):
-        examples = run.batches(config.split, config.n, config.batch_size)
-        _keep_bound(run, distances(run.model, examples, attacks=suite, seed=config.seed, split=config.split))
-    record = _update(run.folder, evaluation=section)
-    rmtree(run.folder / UNFINISHED, ignore_errors=True)
+        section = attack(progress=progress, examined=examined)
+    record = _update(
+        run.folder,
+        evaluation=section.model_copy(update={"settings": settings}),
+        bounds=_replaced(read_record(run.folder).bounds, nearest),
+    )
+    rmtree(keep, ignore_errors=True)
+    with suppress(OSError):  # another evaluation's lies there
+        keep.parent.rmdir()
     return record
 
 
 UNFINISHED = "evaluation.unfinished"
-"""The folder, in that of the run, of what an evaluation has finished so far."""
+"""The folder, in that of the run, of what evaluations have finished so far, one folder each."""
 
 
-def _evaluate(run: Run, config: EvaluateConfig, **options: Any) -> Evaluation:
+def _nearest(run: Run, config: EvaluateConfig, suite: Sequence[MinimumNormAttack], keep: Path) -> Bounded:
+    """Return the smallest distances that attacks of one norm find; kept, as steps of the evaluation are."""
+    ledger, key = Ledger(keep), digest(fingerprint(run.model), repr(suite))
+    found = parsed(Bounded, ledger.get(key))
+    if found is None:
+        examples = run.batches(config.split, config.n, config.batch_size)
+        found = distances(run.model, examples, attacks=suite, seed=config.seed, split=config.split)
+        ledger.put(key, found.model_dump_json())
+    return found
+
+
+def _evaluate(
+    run: Run,
+    config: EvaluateConfig,
+    sources: Mapping[str, Model],
+    nearest: Sequence[Bounded],
+    keep: Path,
+    **options: Any,
+) -> Evaluation:
     return evaluate(
         run.model,
         run.batches(config.split, config.n, config.batch_size),
         threat=config.all_threats(),
         suite=config.suite,
         attacks=config.attacks,
-        sources=_sources(run, config.sources),
+        sources=sources,
         checks=config.checks,
         checked=config.checked,
+        nearest=nearest,
         transformations=config.transformations,
         seed=config.seed,
         split=config.split,
-        keep=run.folder / UNFINISHED,
+        keep=keep,
         **options,
     )
 
@@ -325,9 +354,12 @@ def _sources(run: Run, folders: Sequence[str]) -> dict[str, Model]:
     return models
 
 
-def _share_of_evaluation(folder: Path, config: EvaluateConfig, *, device: str, **options: Any) -> None:
-    """Take one shard of an evaluation; what is finished goes into the run's folder."""
-    _evaluate(load_run(folder, device=device), config, **options)
+def _share_of_evaluation(
+    folder: Path, config: EvaluateConfig, nearest: Sequence[Bounded], keep: Path, *, device: str, **options: Any
+) -> None:
+    """Take one shard of an evaluation; what is finished goes into the folder to keep."""
+    run = load_run(folder, device=device)
+    _evaluate(run, config, _sources(run, config.sources), nearest, keep, **options)
 
 
 def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = None) -> Record:
@@ -385,14 +417,14 @@ def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = 
     for take in taken:
         examples = run.batches(config.split, config.n, config.batch_size, most=256)
         section = take(run.model, examples, split=config.split, progress=progress)
-        _keep_bound(run, section)
+        _update(run.folder, bounds=_replaced(read_record(run.folder).bounds, [section]))
     return read_record(run.folder)
 
 
-def _keep_bound(run: Run, section: Bounded) -> None:
-    """Write a bound into a run's record, in place of an earlier one with the same settings."""
-    kept = [b for b in read_record(run.folder).bounds if (b.bound, b.split) != (section.bound, section.split)]
-    _update(run.folder, bounds=[*kept, section])
+def _replaced(bounds: Sequence[Bounded], by: Sequence[Bounded]) -> list[Bounded]:
+    """Return bounds with new ones in place of those with the same settings."""
+    new = {(b.bound, b.split) for b in by}
+    return [*(b for b in bounds if (b.bound, b.split) not in new), *by]
 
 
 def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], object] = print) -> list[Record]:
@@ -440,26 +472,13 @@ def _check_same(folder: Path, run: RunConfig) -> None:
 
 
 def _evaluated(run: Run, config: EvaluateConfig) -> bool:
-    """Return whether the record holds an evaluation with just these settings."""
+    """Return whether the record holds an evaluation with just these settings, of the same sources."""
     done = run.record.evaluation
-    if done is None or (done.split, done.n, done.provenance.seed) != (
-        config.split,
-        len(run.examples(config.split, config.n)),
-        config.seed,
-    ):
-        return False
-    sources = _sources(run, config.sources)
-    attacks = chosen_attacks(config.suite, config.attacks, sources)
-    checks = chosen_checks(config.checks, sources)
-    wanted = {(t.norm, t.eps): [repr(attack.against(t)) for attack in attacks] for t in config.all_threats()}
-    found = {(r.norm, r.eps): [a.attack for a in r.attacks[: len(attacks)]] for r in done.robust}
-    bounds = {(b.bound, b.split) for b in run.record.bounds}
-    return (
-        wanted == found
-        and [repr(check) for check in checks] == [f.check for f in (done.masking.findings if done.masking else [])]
-        and [repr(one) for one in config.transformations] == [one.transformation for one in done.transformed]
-        and all((", ".join(map(repr, suite)), config.split) in bounds for suite in by_norm(config.nearest))
-    )
+    return done is not None and done.settings == _settings(config, _sources(run, config.sources))
+
+
+def _settings(config: EvaluateConfig, sources: Mapping[str, Model]) -> str:
+    return digest(repr(config), *map(fingerprint, sources.values()))
 
 
 def _measured(run: Run, config: MeasureConfig) -> bool:

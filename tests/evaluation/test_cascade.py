@@ -82,8 +82,8 @@ def test_what_other_searches_broke_counts_in_the_worst_case():
         return torch.tensor([False, False, True, False, True, True]) & (threat.eps > 0.05)
 
     small, large = tallied(plan, known).robust(plan)
-    assert (small.worst_case, small.by_checks) == (5 / 6, 0)
-    assert (large.worst_case, large.by_checks) == (3 / 6, 1)
+    assert (small.worst_case, small.by_others) == (5 / 6, 0)
+    assert (large.worst_case, large.by_others) == (3 / 6, 1)
     assert large.attacks[0].accuracy == 4 / 6
 
 

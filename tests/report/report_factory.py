@@ -59,10 +59,10 @@ def make_evaluation(clean: float = 0.9, decay: float = 20.0, n: int = 1000, **ch
     return Evaluation(**(defaults | {"robust": robust} | changes))
 
 
-def make_cascade(norm: str, eps: float, worst: float, clean: float = 0.9, n: int = 1000, by_checks: int = 0) -> Any:
+def make_cascade(norm: str, eps: float, worst: float, clean: float = 0.9, n: int = 1000, by_others: int = 0) -> Any:
     """A cascade from clean accuracy down to the worst case: the first attack breaks most of what any breaks."""
     standing = round(clean * n)
-    end = round(worst * n) + by_checks
+    end = round(worst * n) + by_others
     attacks = []
     for i, name in enumerate(ATTACKS):
         left = end if i == len(ATTACKS) - 1 else end + round((standing - end) * 0.15)
@@ -77,7 +77,7 @@ def make_cascade(norm: str, eps: float, worst: float, clean: float = 0.9, n: int
             )
         )
         standing = left
-    return RobustAccuracy(norm=norm, eps=eps, worst_case=worst, attacks=attacks, cascade=True, by_checks=by_checks)
+    return RobustAccuracy(norm=norm, eps=eps, worst_case=worst, attacks=attacks, cascade=True, by_others=by_others)
 
 
 EVIDENCE = {
@@ -258,7 +258,7 @@ def make_checked_records() -> list[Record]:
         clean = 0.9 - 0.01 * seed
         worst = {threat: round(clean * math.exp(-decay * 255 * threat[1] / 40), 3) for threat in THREATS[:3]}
         robust = [
-            make_cascade(*threat, share, clean, by_checks=5 if name == "soar" else 0) for threat, share in worst.items()
+            make_cascade(*threat, share, clean, by_others=5 if name == "soar" else 0) for threat, share in worst.items()
         ]
         evaluation = make_evaluation(
             clean, robust=robust, suite="standard", masking=masking, transformed=make_transformed(clean)

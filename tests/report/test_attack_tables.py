@@ -24,15 +24,15 @@ def test_attacks_are_columns_in_the_order_of_the_record() -> None:
 
 def test_a_cascade_accounts_for_every_example() -> None:
     """What an attack meets is what the one before left, and all broken and standing ones are the correct ones."""
-    robust = make_cascade("Linf", 8 / 255, 0.4, clean=0.9, n=1000, by_checks=7)
+    robust = make_cascade("Linf", 8 / 255, 0.4, clean=0.9, n=1000, by_others=7)
     (table,) = tables_of(robust)
     (row,) = table.rows
     assert table.cascade
-    assert table.by_checks
+    assert table.by_others
     broke = [left.broke for left in row.results if left]
     met = [one.attacked for one in robust.attacks]
     assert [a - b for a, b in zip(met, broke, strict=True)] == [*met[1:], 407]
-    assert 900 - sum(broke) - robust.by_checks == 1000 * robust.worst_case
+    assert 900 - sum(broke) - robust.by_others == 1000 * robust.worst_case
 
 
 def test_cascades_in_another_order_have_their_own_table() -> None:

@@ -298,7 +298,7 @@ def test_levels_are_compared_check_by_check() -> None:
 
 
 def test_a_cascade_says_what_stands_after_each_attack_and_what_it_met() -> None:
-    robust = make_cascade("Linf", 8 / 255, 0.4, clean=0.9, by_checks=5)
+    robust = make_cascade("Linf", 8 / 255, 0.4, clean=0.9, by_others=5)
     page = Page(render([make_record(evaluation=make_evaluation(robust=[robust]))]))
     assert "those before it left standing" in page.text
     header, row = next(table for table in page.tables if any(c[0] == "worst case" for c in table[0]))
@@ -328,7 +328,7 @@ def test_a_record_from_before_the_checks_reads_and_renders_as_it_did() -> None:
     for field in ("suite", "masking", "transformed"):
         del content["evaluation"][field]
     for robust in content["evaluation"]["robust"]:
-        del robust["cascade"], robust["by_checks"]
+        del robust["cascade"], robust["by_others"]
         for attack in robust["attacks"]:
             del attack["attacked"]
     html = render([Record.model_validate(content)])

@@ -11,7 +11,7 @@ from torch import Tensor
 from meseta.attacks import Transformation
 from meseta.attacks.base import Attack, misclassified
 from meseta.autodiff.scalar_fields import Model
-from meseta.evaluation.judge import judge_attack, predict
+from meseta.evaluation.judge import judge_attack, predict, repeatable
 from meseta.evaluation.record import AttackResult, RobustAccuracy, Transformed
 from meseta.threat import Threat
 
@@ -82,8 +82,13 @@ def run_batch(
     save: Callable[[BatchResult], object] = lambda result: None,
     progress: Callable[[float], object] = lambda examples: None,
 ) -> BatchResult:
-    """Take one batch through the plan, from where `done` ends; `save` is called after every step."""
-    result = done or _classified(model, x, y)
+    """Take one batch through the plan, from where `done` ends; `save` is called after every step.
+
+    A model that draws from torch's global generator draws the same again in each step, whatever happened before.
+    """
+    seed = plan.seed + 1_000_003 * index
+    with repeatable(seed, x.device):
+        result = done or _classified(model, x, y)
     standing = _Standing(plan, mask(result.right).to(x.device))
     steps = plan.steps()
     part = len(y) / (len(steps) + len(plan.transformations))
@@ -91,18 +96,20 @@ def run_batch(
         standing.take(threat, k, mask(step.broken).to(x.device))
     progress(part * (len(result.steps) + len(result.transformed)))
     for threat, k in steps[len(result.steps) :]:
-        generator = torch.Generator(x.device).manual_seed(plan.seed + 1_000_003 * index + k)
-        step = _attack(model, x, y, standing.at(threat, k), plan.attacks[k].against(threat), generator)
+        generator = torch.Generator(x.device).manual_seed(seed + k)
+        with repeatable(seed + k, x.device):
+            step = _attack(model, x, y, standing.at(threat, k), plan.attacks[k].against(threat), generator)
         standing.take(threat, k, mask(step.broken).to(x.device))
         result.steps.append(step)
         save(result)
         progress(part)
     for k, transformation in enumerate(plan.transformations[len(result.transformed) :], len(result.transformed)):
-        generator = torch.Generator(x.device).manual_seed(plan.seed + 1_000_003 * index + 500_000 + k)
+        generator = torch.Generator(x.device).manual_seed(seed + 500_000 + k)
         began = perf_counter()
-        points = transformation(model, x, y, generator=generator)
-        # what the model gets wrong as it is stays wrong, as under attack
-        right = mask(result.right).to(x.device) & ~misclassified(predict(model, points, y), y)
+        with repeatable(seed + 500_000 + k, x.device):
+            points = transformation(model, x, y, generator=generator)
+            # what the model gets wrong as it is stays wrong, as under attack
+            right = mask(result.right).to(x.device) & ~misclassified(predict(model, points, y), y)
         result.transformed.append(TransformedStep(right=int(right.sum()), seconds=perf_counter() - began))
         save(result)
         progress(part)
@@ -192,6 +199,12 @@ class Tally:
             for (right, seconds), step in zip(self.transformations, result.transformed, strict=True)
         ]
 
+    @property
+    def seconds(self) -> float:
+        """Time spent on all steps, over all processes and calls."""
+        attacks = sum(attack.seconds for tally in self.threats.values() for attack in tally.attacks)
+        return attacks + sum(seconds for _, seconds in self.transformations)
+
     def robust(self, plan: Plan) -> list[RobustAccuracy]:
         """Return the sections of the record, one a threat."""
         return [
@@ -204,7 +217,7 @@ class Tally:
                     for attack, one in zip(plan.attacks, tally.attacks, strict=True)
                 ],
                 cascade=plan.cascade,
-                by_checks=tally.by_checks,
+                by_others=tally.by_others,
             )
             for threat, tally in self.threats.items()
         ]
@@ -223,12 +236,12 @@ class ThreatTally:
 
     attacks: list["AttackTally"]
     standing: int = 0
-    by_checks: int = 0
+    by_others: int = 0
 
-    def add(self, standing: int, by_checks: int) -> None:
+    def add(self, standing: int, by_others: int) -> None:
         """Add what stands in one batch after all attacks, and how many of those the checks broke."""
-        self.standing += standing - by_checks
-        self.by_checks += by_checks
+        self.standing += standing - by_others
+        self.by_others += by_others
 
 
 @dataclass

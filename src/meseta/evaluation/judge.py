@@ -1,5 +1,7 @@
 """The judge: whatever an attack returns is checked and classified again here, never taken on its word."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +40,14 @@ def judge_attack(model: Model, x: Tensor, y: Tensor, returned: Tensor, threat: T
     finite = returned.flatten(1).isfinite().all(1).view(-1, *[1] * (x.dim() - 1))
     adversarial = threat.project(torch.where(finite, returned, x), x)
     return Judgement(misclassified(predict(model, adversarial, y), y), violation, adversarial)
+
+
+@contextmanager
+def repeatable(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global generator for the block, for models that draw from it, and put it back."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 @torch.no_grad()

@@ -6,13 +6,17 @@ or other settings left behind is never taken up.
 
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import torch
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from meseta.autodiff.scalar_fields import Model
 from meseta.errors import UserError
 from meseta.files import write_text
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Ledger:
@@ -37,6 +41,14 @@ class Ledger:
 
     def _file(self, key: str) -> Path | None:
         return None if self.folder is None else self.folder / f"{key}.json"
+
+
+def parsed(kind: type[Kind], text: str | None) -> Kind | None:
+    """Return the content of an entry; None where there is none, or where it is damaged."""
+    try:
+        return None if text is None else kind.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def digest(*parts: str | Tensor) -> str:

@@ -82,8 +82,9 @@ class RobustAccuracy(Section):
     attacks: list[AttackResult]
     cascade: bool = False
     """Whether each attack met only the examples that the earlier ones left standing; elsewhere each met all."""
-    by_checks: int = 0
-    """Examples that the masking checks broke and no attack did; the worst case counts them as broken."""
+    by_others: int = 0
+    """Examples that masking checks or minimum-norm attacks broke and no attack of the list did; the worst case counts
+    them as broken."""
 
 
 Level = Literal["fine", "suspicious", "broken", "untested"]
@@ -161,6 +162,8 @@ class Evaluation(Section):
     masking: Masking | None = None
     """None where nothing was checked: then nobody knows whether to trust the figures."""
     transformed: list[Transformed] = []
+    settings: str | None = None
+    """A digest of all settings and of the models transferred from, by which a run knows that this is done."""
 
 
 class Distribution(Section):

@@ -1,12 +1,12 @@
 """Clean and robust accuracy: every attack at every threat, worst case per example, and whether to trust it."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from meseta.attacks import Transformation
@@ -18,13 +18,16 @@ from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.cascade import BatchResult, Plan, Tally, digits, mask, run_batch
-from meseta.evaluation.ledger import Ledger, digest, fingerprint
+from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck, Transferred, all_checks, called_for, examine
-from meseta.evaluation.record import Evaluation, Masking
+from meseta.evaluation.record import Bounded, Evaluation, Finding, Level, Masking, RobustAccuracy, verdict_of
 from meseta.evaluation.suites import Suite, suite_attacks
 from meseta.threat import Threat
+from meseta.version import __version__
 
 Progress = Callable[[float], object]
+VERSIONS = (__version__, torch.__version__)
+"""What is kept serves one version of meseta and torch."""
 
 
 def evaluate(
@@ -38,6 +41,7 @@ def evaluate(
     sources: Mapping[str, Model] | None = None,
     checks: Sequence[MaskingCheck] | None = None,
     checked: int = 100,
+    nearest: Sequence[Bounded] = (),
     transformations: Sequence[Transformation] = (),
     batch_size: int = 256,
     seed: int = 0,
@@ -71,6 +75,8 @@ def evaluate(
             attack.
         checks: the masking checks; None for all of them, () for none.
         checked: how many of the first examples they examine.
+        nearest: distances of adversarial examples that were found on these examples, by `distances`; they count in the
+            worst case of their norm.
         transformations: rotations, noise and other changes that are no norm ball, each reported apart.
         batch_size: examples attacked at a time, where x and y are tensors.
         seed: of all randomness; each batch and attack has its own stream.
@@ -89,12 +95,14 @@ def evaluate(
             suite and attacks; `keep` with a model that is no nn.Module; a shard without a batch.
     """
     threats = _threats(threat)
+    suite = "standard" if suite is None and attacks is None else suite
     chosen = chosen_attacks(suite, attacks, sources or {})
     checks = chosen_checks(checks, sources or {})
     whole("checked", checked, 1)
     i, m = _shard(shard)
     ledger = Ledger(keep)
-    whose = "" if keep is None else digest(*map(fingerprint, [model, *_sources_of(chosen, checks)]))
+    whose = "" if keep is None else digest(*VERSIONS, *map(fingerprint, [model, *_sources_of(chosen, checks)]))
+    _check_norms(threats, chosen)
     batches = _checked(batched(model, x, y, batch_size, bounds=threats[0].bounds), threats[0])
     sample, batches = _first(batches, checked if checks else 1)
     stop = provenance.start(seed, sample[0].device)
@@ -102,7 +110,8 @@ def evaluate(
     if checks:
         masking, broken, has_gradients = _examined(model, *sample, threats, checks, split, seed, ledger, whose)
         chosen = _with(chosen, called_for(checks, masking.findings), threats[0])
-        chosen = [attack for attack in chosen if has_gradients or not attack.uses_gradients]
+        if not has_gradients:
+            chosen, suite = [attack for attack in chosen if not attack.uses_gradients], None
         if not chosen:
             raise UserError("`attacks` all need gradients, and autograd cannot follow the model. Add Square.")
     if examined:
@@ -120,25 +129,26 @@ def evaluate(
         if index % m != i:
             continue
         key = digest(whose, repr(plan), str(index), inputs, labels) if keep else ""
-        done = ledger.get(key)
         result = run_batch(
             *(model, inputs, labels, index, plan),
-            done=BatchResult.model_validate_json(done) if done else None,
+            done=parsed(BatchResult, ledger.get(key)),
             save=lambda result, key=key: ledger.put(key, result.model_dump_json()),  # type: ignore[misc]
             progress=progress or (lambda examples: None),
         )
-        tally.add(plan, result, _known(masking, broken[examples], len(labels)))
+        tally.add(plan, result, _known(masking, broken[examples], nearest, examples))
     if tally.n == 0:
         raise UserError(f"`shard` is {shard}, and there are fewer batches than that. Take fewer shards.")
+    robust = tally.robust(plan)
+    seconds = tally.seconds + (masking.provenance.seconds if masking else 0)
     return Evaluation(
-        provenance=stop(),
+        provenance=stop().model_copy(update={"seconds": round(seconds, 3)}),
         split=split,
         n=tally.n,
         clean_accuracy=tally.right / tally.n,
         nonfinite_logits=tally.nonfinite,
-        robust=tally.robust(plan),
-        suite=suite or (None if attacks else "standard"),
-        masking=masking,
+        robust=robust,
+        suite=suite,
+        masking=masking and _with_the_evaluation(masking, robust, plan, tally.n),
         transformed=tally.transformed(plan),
     )
 
@@ -168,6 +178,16 @@ def chosen_attacks(
     if not chosen or not all(isinstance(attack, Attack) for attack in chosen):
         raise UserError("`attacks` must hold Attack objects, at least one, such as PGD(steps=40).")
     return [*chosen, Transfer(models=sources)] if sources else chosen
+
+
+def _check_norms(threats: Sequence[Threat], attacks: Sequence[Attack]) -> None:
+    """Raise where an attack does not search a norm that is asked for, before anything is attacked."""
+    for attack in attacks:
+        if missing := sorted({threat.norm for threat in threats} - set(attack.norms)):
+            raise UserError(
+                f"`attacks`: {attack.name} searches {' and '.join(attack.norms)} alone, and {missing[0]} is asked for. "
+                "Evaluate that norm with other attacks."
+            )
 
 
 def chosen_checks(checks: Sequence[MaskingCheck] | None, sources: Mapping[str, Model]) -> list[MaskingCheck]:
@@ -238,20 +258,75 @@ def _examined(
 ) -> tuple[Masking, Tensor, bool]:
     """Return what the checks found, (n,) bool for the examples that they broke, and whether the model has gradients."""
     key = digest(whose, repr((threats, checks, seed)), x, y) if ledger.folder else ""
-    if (kept := ledger.get(key)) is not None:
-        masking, broken, has_gradients = json.loads(kept)
-        return Masking.model_validate(masking), mask(broken), has_gradients
-    found = examine(model, x, y, threat=threats, checks=checks, n=len(y), seed=seed, split=split)
-    ledger.put(key, json.dumps([found.masking.model_dump(), digits(found.broken), found.has_gradients]))
-    return found.masking, found.broken.cpu(), found.has_gradients
+    kept = parsed(_Kept, ledger.get(key))
+    if kept is None:
+        found = examine(model, x, y, threat=threats, checks=checks, n=len(y), seed=seed, split=split)
+        kept = _Kept(masking=found.masking, broken=digits(found.broken), has_gradients=found.has_gradients)
+        ledger.put(key, kept.model_dump_json())
+    return kept.masking, mask(kept.broken), kept.has_gradients
 
 
-def _known(masking: Masking | None, broken: Tensor, n: int) -> Callable[[Threat], Tensor]:
-    """Return what tells for a threat which of n examples the checks broke; those beyond their sample they did not."""
-    padded = torch.cat([broken, torch.zeros(n - len(broken), dtype=torch.bool)])
+class _Kept(BaseModel):
+    """What an examination found, as it is kept."""
+
+    masking: Masking
+    broken: str
+    has_gradients: bool
+
+
+def _known(
+    masking: Masking | None, broken: Tensor, nearest: Sequence[Bounded], examples: slice
+) -> Callable[[Threat], Tensor]:
+    """Return what tells for a threat which of the examples other searches broke there.
+
+    `broken` is what the checks broke of them; those beyond their sample they did not.
+    """
+    n = examples.stop - examples.start
+    by_checks = torch.cat([broken, torch.zeros(n - len(broken), dtype=torch.bool)])
 
     def known(threat: Threat) -> Tensor:
-        within = masking is not None and threat.norm == masking.norm and threat.eps >= masking.eps
-        return padded if within else torch.zeros_like(padded)
+        found = torch.zeros_like(by_checks)
+        if masking is not None and threat.norm == masking.norm and threat.eps >= masking.eps:
+            found |= by_checks
+        for one in nearest:
+            if one.norm == threat.norm:
+                found |= torch.tensor([v is not None and v <= threat.eps for v in one.values[examples]])
+        return found
 
     return known
+
+
+SUSPICIOUS, BROKEN = 0.03, 0.1
+"""Shares of all examples that searches without gradients break after all gradient attacks, as for `BlackBox`."""
+
+
+def _with_the_evaluation(masking: Masking, robust: Sequence[RobustAccuracy], plan: Plan, n: int) -> Masking:
+    """Return the findings with what the attacks themselves say: whether those without gradients broke more.
+
+    Only a cascade tells, where they come after those with gradients.
+    """
+    if not plan.cascade or not any(not attack.uses_gradients for attack in plan.attacks):
+        return masking
+    gains: dict[str, float | None] = {}
+    for one in robust:
+        left, gain = 1.0, 0.0
+        for attack, result in zip(plan.attacks, one.attacks, strict=True):
+            gain += 0.0 if attack.uses_gradients else min(left, (result.attacked or 0) / n) - result.accuracy
+            left = result.accuracy
+        gains[f"{one.norm} {one.eps:.6g}"] = gain
+    where, most = max(((where, gain or 0.0) for where, gain in gains.items()), key=lambda item: item[1])
+    level: Level = "broken" if most > BROKEN else "suspicious" if most > SUSPICIOUS else "fine"
+    finding = Finding(
+        check="the evaluation",
+        name="Evaluation",
+        level=level,
+        evidence=f"After all gradient attacks, searches that need none break {100 * most:.3g} % of all {n} examples "
+        f"at {where}.",
+        rule=f"That breaks more than {100 * SUSPICIOUS:g} % (suspicious) or {100 * BROKEN:g} % (broken).",
+        figures=gains,
+        seconds=0.0,
+    )
+    findings = [*masking.findings, finding]
+    return Masking.model_validate(
+        masking.model_dump() | {"findings": findings, "verdict": verdict_of([each.level for each in findings])}
+    )

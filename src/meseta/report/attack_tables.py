@@ -18,9 +18,9 @@ class AttackTable:
     rows: tuple["AttackRow", ...]
 
     @property
-    def by_checks(self) -> bool:
-        """Whether the masking checks broke anything that the attacks did not."""
-        return any(row.robust.by_checks for row in self.rows)
+    def by_others(self) -> bool:
+        """Whether masking checks or minimum-norm attacks broke anything that the attacks did not."""
+        return any(row.robust.by_others for row in self.rows)
 
 
 @dataclass(frozen=True)

@@ -169,25 +169,27 @@ class Headline:
 
 
 def headlines(runs: Sequence[Run]) -> list[Headline]:
-    """Return a headline for each run that was attacked."""
+    """Return a headline for each run that was attacked, with its worst case at the largest eps that all of them met."""
     checked = {one.run.style: one for one in examined(runs)}
+    met = [set(threats_of([run])) for run in runs if run.record.evaluation]
+    shared = set.intersection(*met) if met else set()
     words = {run.style: word for run in runs if (word := verdict(run.record))}
     return [
-        Headline(run, words[run.style], checked.get(run.style), *_headline_worst_case(run))
+        Headline(run, words[run.style], checked.get(run.style), *_headline_worst_case(run, shared))
         for run in runs
         if run.style in words
     ]
 
 
-def _headline_worst_case(run: Run) -> tuple[str, Cell | None]:
-    """Return the threat that the checks ran at, else the largest of its norm, and the worst case there."""
+def _headline_worst_case(run: Run, shared: set[tuple[str, str]]) -> tuple[str, Cell | None]:
+    """Return the largest threat of those shared, of the norm that the checks ran in if it is there, else of its own."""
     found = {threat: cell for threat in threats_of([run]) if (cell := worst_case_cell(run, *threat)).value is not None}
     if not found:
         return "", None
     masking = masking_of(run.record)
-    checked = (masking.norm, eps_text(masking.norm, masking.eps)) if masking else next(iter(found))
-    of_norm = [threat for threat in found if threat[0] == checked[0]] or list(found)
-    chosen = checked if masking and checked in found else of_norm[-1]
+    candidates = [threat for threat in found if threat in shared] or list(found)
+    norm = masking.norm if masking and any(of == masking.norm for of, _ in candidates) else candidates[0][0]
+    chosen = [threat for threat in candidates if threat[0] == norm][-1]
     return f"{NORMS[chosen[0]]} {chosen[1]}", found[chosen]
 
 
@@ -222,10 +224,10 @@ def _doubts(run: Run) -> Iterable[str]:
         )
     if evaluation and (total := sum(a.violations for robust in evaluation.robust for a in robust.attacks)):
         yield f"{run.label}: attacks left the ball or the bounds {total} times; the judge brought those examples back."
-    if evaluation and (found := [one for one in evaluation.robust if one.by_checks]):
-        counts = [f"{one.by_checks} at {NORMS[one.norm]} {eps_text(one.norm, one.eps)}" for one in found]
+    if evaluation and (found := [one for one in evaluation.robust if one.by_others]):
+        counts = [f"{one.by_others} at {NORMS[one.norm]} {eps_text(one.norm, one.eps)}" for one in found]
         yield (
-            f"{run.label}: the masking checks broke examples that no attack broke, {', '.join(counts)}; "
+            f"{run.label}: masking checks or minimum-norm attacks broke examples that no attack of the list broke, {', '.join(counts)}; "
             "the worst case counts them as broken."
         )
     for one in run.record.measures:

@@ -24,7 +24,7 @@ from meseta.report.comparison import (
     worst_cases,
 )
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, telling_radii
-from meseta.report.verdict import examined, is_broken, labelled, verdict
+from meseta.report.verdict import examined, is_broken, is_doubted, labelled, verdict
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -44,7 +44,7 @@ class Column:
     short: str
     best: Direction | None = None
     from_attacks: bool = False
-    """Whether the figures are what attacks left: of a model that they do not see, upper bounds, and never the best."""
+    """Whether the figures are what attacks left: of a model that they may not see, never the best."""
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def _mark_best(column: Column, cells: list[Cell], runs: Sequence[Run]) -> list[C
 
     What attacks left of a model that they do not see is no value to compare.
     """
-    comparable = [not (column.from_attacks and is_broken(run)) for run in runs]
+    comparable = [not (column.from_attacks and is_doubted(run)) for run in runs]
     values = [cell for cell, ok in zip(cells, comparable, strict=True) if ok and isinstance(cell.value, int | float)]
     if column.best is None or len({cell.text for cell in values}) < 2:
         return cells

@@ -16,15 +16,16 @@ _DOUBTS = ("broken", "suspicious")
 
 
 def verdict(record: Record) -> Word | None:
-    """Return the verdict on a run that was attacked; None where no attack was run, so that there is nothing to trust.
-
-    Checks that all had nothing to test are no reason to trust.
-    """
-    masking = masking_of(record)
-    if masking and any(finding.level != "untested" for finding in masking.findings):
+    """Return the verdict on a run that was attacked; None where no attack was run, so that there is nothing to trust."""
+    if masking := masking_of(record):
         return masking.verdict
     attacked = record.evaluation and record.evaluation.robust
-    return "not checked" if masking or attacked or any(one.kind == "attack" for one in record.bounds) else None
+    return "not checked" if attacked or any(one.kind == "attack" for one in record.bounds) else None
+
+
+def is_doubted(run: Run) -> bool:
+    """Return whether some check found a reason not to take the run's figures for the best."""
+    return verdict(run.record) in ("suspicious", "broken")
 
 
 def is_broken(run: Run) -> bool:
