@@ -29,7 +29,7 @@ def test_checks_without_anything_to_test_are_no_reason_to_trust() -> None:
     findings = [make_finding("BlackBox", "untested")]
     for none in ([], findings):
         masking = make_masking().model_copy(update={"findings": none, "verdict": "suspicious"})
-        assert verdict(record_of(masking)) == "not checked"
+        assert verdict(record_of(masking)) == "suspicious"
 
 
 def test_every_word_but_the_unknown_has_a_symbol_of_its_own() -> None:

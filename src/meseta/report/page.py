@@ -227,8 +227,8 @@ def _doubts(run: Run) -> Iterable[str]:
     if evaluation and (found := [one for one in evaluation.robust if one.by_others]):
         counts = [f"{one.by_others} at {NORMS[one.norm]} {eps_text(one.norm, one.eps)}" for one in found]
         yield (
-            f"{run.label}: masking checks or minimum-norm attacks broke examples that no attack of the list broke, {', '.join(counts)}; "
-            "the worst case counts them as broken."
+            f"{run.label}: masking checks or minimum-norm attacks broke examples that no attack of the list broke, "
+            f"{', '.join(counts)}; the worst case counts them as broken."
         )
     for one in run.record.measures:
         if one.nonfinite:

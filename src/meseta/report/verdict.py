@@ -16,7 +16,7 @@ _DOUBTS = ("broken", "suspicious")
 
 
 def verdict(record: Record) -> Word | None:
-    """Return the verdict on a run that was attacked; None where no attack was run, so that there is nothing to trust."""
+    """Return the verdict on a run that was attacked; None where it was not, so that there is nothing to trust."""
     if masking := masking_of(record):
         return masking.verdict
     attacked = record.evaluation and record.evaluation.robust
