@@ -7,9 +7,10 @@ from torch import nn
 
 import meseta
 from meseta import Threat
-from meseta.attacks import FGSM, PGD, Attack
+from meseta.attacks import FGSM, PGD, Attack, CarliniWagner, DeepFool
 from meseta.errors import UserError
-from meseta.evaluation import judge_attack, measure
+from meseta.evaluation import distances, judge_attack, measure
+from meseta.evaluation.masking import OneStep
 from meseta.geometry import GradientNorm, SpectralCurvature
 from meseta.linalg import Lanczos
 
@@ -345,3 +346,74 @@ def test_a_suite_is_a_cascade_and_named_in_the_record():
     left = [a.accuracy for a in standard.robust[0].attacks]
     assert left == sorted(left, reverse=True)
     assert left[-1] == standard.robust[0].worst_case
+
+
+def test_the_nearest_found_counts_in_the_worst_case():
+    """Distances of 0.4, 0.1, 0.05, 0.1 and 0.4 to the threshold, and an attack that finds nothing."""
+    found = distances(threshold, X, Y, attacks=DeepFool(threat=Threat("Linf")))
+    nothing = Returns(X)
+    result = evaluate(
+        threshold, X, Y, threat=[Threat(eps=0.07), Threat(eps=0.2), Threat("L2", 0.2)], attacks=nothing, nearest=[found]
+    )
+    assert [(r.norm, r.worst_case, r.by_others) for r in result.robust] == [
+        ("L2", 5 / 6, 0),  # distances of another norm say nothing
+        ("Linf", 4 / 6, 1),
+        ("Linf", 2 / 6, 3),
+    ]
+
+
+def test_a_norm_that_an_attack_does_not_search_is_refused_before_anything_is_attacked():
+    calls = []
+    with pytest.raises(UserError, match=r"CarliniWagner.* searches L2 alone, and Linf is asked for"):
+        evaluate(threshold, X, Y, threat=[Threat("L2"), Threat()], attacks=[Dying(calls=calls), CarliniWagner()])
+    assert not calls
+
+
+def test_what_is_kept_damaged_is_done_again(tmp_path):
+    model, x, y = small()
+    expected = evaluate(model, x, y, attacks=FGSM(), keep=tmp_path, **KEPT)
+    for file in tmp_path.iterdir():
+        file.write_text(file.read_text()[: len(file.read_text()) // 2])
+    assert figures(evaluate(model, x, y, attacks=FGSM(), keep=tmp_path, **KEPT)) == figures(expected)
+
+
+def test_a_model_that_draws_at_random_gives_the_same_figures_again_and_after_an_interruption(tmp_path):
+    net, x, y = small()
+    model = nn.Sequential(nn.Dropout(0.3), net)
+    model[0].forward = lambda inputs: nn.functional.dropout(inputs, 0.3, training=True)
+
+    def run(n=float("inf"), **keep):
+        return evaluate(model, x, y, attacks=[Dying(calls=calls, n=n), PGD(steps=2)], **KEPT, **keep)
+
+    calls = []
+    state = torch.get_rng_state()
+    first, second = run(), run()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert figures(first) == figures(second)
+    assert first.clean_accuracy == second.clean_accuracy < 1
+
+
+def test_seconds_are_those_of_all_the_work(tmp_path):
+    model, x, y = small()
+    first, again = (evaluate(model, x, y, attacks=PGD(steps=5), keep=tmp_path, **KEPT) for _ in range(2))
+    assert again.provenance.seconds == first.provenance.seconds > 0
+
+
+def test_searches_without_gradients_that_find_more_lower_the_verdict():
+    """The gradients are right where the checks look, on the first examples, and hidden on all others."""
+    model, x, y = small()
+
+    class Hidden(nn.Module):
+        def forward(self, inputs):
+            shown = inputs[:, :1] < 0.5
+            return model(torch.where(shown, inputs, inputs.detach()))
+
+    order = x[:, 0].argsort()
+    x, y = x[order], y[order]
+    result = meseta.evaluate(
+        Hidden(), x, y, threat=Threat(eps=0.3), suite="quick", sources={"copy": model}, checked=20, checks=[OneStep()]
+    )
+    last = result.masking.findings[-1]
+    assert last.name == "Evaluation"
+    assert last.level != "fine"
+    assert result.masking.verdict == last.level
