@@ -72,7 +72,7 @@ def evaluate(
         checks: the masking checks; None for all of them, () for none.
         checked: how many of the first examples they examine.
         transformations: rotations, noise and other changes that are no norm ball, each reported apart.
-        batch_size: examples attacked at a time, where x and y are tensors.
+        batch_size: examples attacked at a time, by the checks; by the attacks where x and y are tensors.
         seed: of all randomness; each batch and attack has its own stream.
         split: name of the data split, for the record.
         progress: called with how many examples were done since the last call, in parts.
@@ -100,7 +100,9 @@ def evaluate(
     stop = provenance.start(seed, sample[0].device)
     masking, broken = None, torch.zeros(0, dtype=torch.bool)
     if checks:
-        masking, broken, has_gradients = _examined(model, *sample, threats, checks, split, seed, ledger, whose)
+        masking, broken, has_gradients = _examined(
+            *(model, *sample, threats, checks, split, batch_size, seed, ledger, whose)
+        )
         chosen = _with(chosen, called_for(checks, masking.findings), threats[0])
         chosen = [attack for attack in chosen if has_gradients or not attack.uses_gradients]
         if not chosen:
@@ -232,6 +234,7 @@ def _examined(
     threats: Sequence[Threat],
     checks: Sequence[MaskingCheck],
     split: str,
+    batch_size: int,
     seed: int,
     ledger: Ledger,
     whose: str,
@@ -241,7 +244,7 @@ def _examined(
     if (kept := ledger.get(key)) is not None:
         masking, broken, has_gradients = json.loads(kept)
         return Masking.model_validate(masking), mask(broken), has_gradients
-    found = examine(model, x, y, threat=threats, checks=checks, n=len(y), seed=seed, split=split)
+    found = examine(model, x, y, threat=threats, checks=checks, n=len(y), batch_size=batch_size, seed=seed, split=split)
     ledger.put(key, json.dumps([found.masking.model_dump(), digits(found.broken), found.has_gradients]))
     return found.masking, found.broken.cpu(), found.has_gradients
 
