@@ -78,7 +78,7 @@ def evaluate(
         nearest: distances of adversarial examples that were found on these examples, by `distances`; they count in the
             worst case of their norm.
         transformations: rotations, noise and other changes that are no norm ball, each reported apart.
-        batch_size: examples attacked at a time, where x and y are tensors.
+        batch_size: examples attacked at a time, by the checks; by the attacks where x and y are tensors.
         seed: of all randomness; each batch and attack has its own stream.
         split: name of the data split, for the record.
         progress: called with how many examples were done since the last call, in parts.
@@ -108,7 +108,9 @@ def evaluate(
     stop = provenance.start(seed, sample[0].device)
     masking, broken = None, torch.zeros(0, dtype=torch.bool)
     if checks:
-        masking, broken, has_gradients = _examined(model, *sample, threats, checks, split, seed, ledger, whose)
+        masking, broken, has_gradients = _examined(
+            *(model, *sample, threats, checks, split, batch_size, seed, ledger, whose)
+        )
         chosen = _with(chosen, called_for(checks, masking.findings), threats[0])
         if not has_gradients:
             chosen, suite = [attack for attack in chosen if not attack.uses_gradients], None
@@ -252,6 +254,7 @@ def _examined(
     threats: Sequence[Threat],
     checks: Sequence[MaskingCheck],
     split: str,
+    batch_size: int,
     seed: int,
     ledger: Ledger,
     whose: str,
@@ -260,7 +263,9 @@ def _examined(
     key = digest(whose, repr((threats, checks, seed)), x, y) if ledger.folder else ""
     kept = parsed(_Kept, ledger.get(key))
     if kept is None:
-        found = examine(model, x, y, threat=threats, checks=checks, n=len(y), seed=seed, split=split)
+        found = examine(
+            *(model, x, y), threat=threats, checks=checks, n=len(y), batch_size=batch_size, seed=seed, split=split
+        )
         kept = _Kept(masking=found.masking, broken=digits(found.broken), has_gradients=found.has_gradients)
         ledger.put(key, kept.model_dump_json())
     return kept.masking, mask(kept.broken), kept.has_gradients
@@ -309,11 +314,11 @@ def _with_the_evaluation(masking: Masking, robust: Sequence[RobustAccuracy], pla
         return masking
     gains: dict[str, float | None] = {}
     for one in robust:
-        left, gain = 1.0, 0.0
-        for attack, result in zip(plan.attacks, one.attacks, strict=True):
-            gain += 0.0 if attack.uses_gradients else min(left, (result.attacked or 0) / n) - result.accuracy
-            left = result.accuracy
-        gains[f"{one.norm} {one.eps:.6g}"] = gain
+        gains[f"{one.norm} {one.eps:.6g}"] = sum(
+            (result.attacked or 0) / n - result.accuracy
+            for attack, result in zip(plan.attacks, one.attacks, strict=True)
+            if not attack.uses_gradients
+        )
     where, most = max(((where, gain or 0.0) for where, gain in gains.items()), key=lambda item: item[1])
     level: Level = "broken" if most > BROKEN else "suspicious" if most > SUSPICIOUS else "fine"
     finding = Finding(

@@ -10,7 +10,16 @@ from trials import BOUNDS, MASKED, Distances, blobs, case, quick
 from meseta import Threat
 from meseta.attacks import PGD, Attack
 from meseta.errors import UserError
-from meseta.evaluation.masking import Case, LargeEps, MarginLoss, RandomPoints, StochasticForward, Transferred, examine
+from meseta.evaluation.masking import (
+    Case,
+    LargeEps,
+    MarginLoss,
+    RandomPoints,
+    StochasticForward,
+    Transferred,
+    called_for,
+    examine,
+)
 from meseta.evaluation.record import Masking, verdict_of
 
 THREATS = [Threat("Linf", eps, BOUNDS) for eps in (0.05, 0.15, 0.3)]
@@ -36,14 +45,14 @@ def test_masked_models_are_flagged(kind):
     x, y = blobs()
     result = examine(MASKED[kind](Distances()), x, y, threat=THREATS[1], checks=quick())
     assert result.masking.verdict in ("suspicious", "broken")
-    assert result.calls_for
+    assert called_for(quick(), result.masking.findings)
 
 
 def test_a_model_with_exact_gradients_is_trusted():
     x, y = blobs()
     result = examine(Distances(), x, y, threat=THREATS, checks=quick())
     assert result.masking.verdict == "trusted", [f.evidence for f in result.masking.findings if f.level != "fine"]
-    assert result.calls_for == ()
+    assert called_for(quick(), result.masking.findings) == []
     assert Masking.model_validate_json(result.masking.model_dump_json()) == result.masking
 
 
@@ -89,7 +98,7 @@ def test_a_model_without_gradients_is_broken_by_what_needs_none():
     assert findings["GradientHealth"].level == findings["BlackBox"].level == "broken"
     assert "cut off" in findings["GradientHealth"].evidence
     assert findings["StochasticForward"].level == "fine"
-    assert not any(attack.uses_gradients for attack in result.calls_for)
+    assert not any(attack.uses_gradients for attack in called_for(quick(), result.masking.findings))
 
 
 class Fails(nn.Module):
@@ -109,10 +118,12 @@ def test_a_failing_check_loses_no_other():
     x, y = blobs()
     result = examine(Fails(60), x, y, threat=Threat("Linf", 0.2, BOUNDS), checks=[*quick()])
     levels = {finding.name: finding.level for finding in result.masking.findings}
-    assert "untested" in levels.values()
     assert levels["StochasticForward"] == "fine"
-    untested = next(finding for finding in result.masking.findings if finding.level == "untested")
-    assert "expected another batch size" in untested.evidence
+    assert result.masking.verdict != "trusted"
+    failed = next(finding for finding in result.masking.findings if finding.name == "MarginLoss")
+    assert failed.level == "suspicious"
+    assert failed.evidence == "The check failed: expected another batch size"
+    assert called_for([MarginLoss()], [failed]) == []
 
 
 @pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])

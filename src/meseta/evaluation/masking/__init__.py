@@ -6,6 +6,7 @@ from meseta.evaluation.masking.confidence import Confidence
 from meseta.evaluation.masking.examination import Examination, all_checks, called_for, examine
 from meseta.evaluation.masking.finite_differences import FiniteDifferences
 from meseta.evaluation.masking.gradient_health import GradientHealth
+from meseta.evaluation.masking.gradient_reach import GradientReach
 from meseta.evaluation.masking.large_eps import LargeEps
 from meseta.evaluation.masking.logit_scale import LogitScale
 from meseta.evaluation.masking.margin_loss import MarginLoss
@@ -23,6 +24,7 @@ __all__ = [
     "Examination",
     "FiniteDifferences",
     "GradientHealth",
+    "GradientReach",
     "LargeEps",
     "LogitScale",
     "MarginLoss",

@@ -1,7 +1,7 @@
 """What every masking check takes and returns: a model on trial, and one finding about its gradients."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from meseta.attacks.base import Attack
 from meseta.attacks.pgd import PGD
-from meseta.autodiff.scalar_fields import Decision, Model
+from meseta.autodiff.gradient import derivatives_of_derivatives, leaf, value_and_gradient
+from meseta.autodiff.scalar_fields import Decision, Model, ScalarField
 from meseta.checks import at_least, eval_mode
-from meseta.errors import NoGradient, UserError
+from meseta.errors import NoGradient
 from meseta.evaluation.judge import judge_attack, predict
 from meseta.evaluation.record import Finding, Level
 from meseta.threat import Threat
@@ -27,17 +28,20 @@ class Case:
     Attributes:
         model: inputs to logits (B, K). x: (B, *input), y: (B,), all classified correctly. threat: what attacks may do.
         broken: (B,) bool, what any search within the threat has broken, by whichever check.
+        batch_size: examples that the model meets at a time.
     """
 
-    def __init__(self, model: Model, x: Tensor, y: Tensor, threat: Threat, seed: int = 0) -> None:
-        self.model, self.x, self.y, self.threat = model, x, y, threat
+    def __init__(
+        self, model: Model, x: Tensor, y: Tensor, threat: Threat, seed: int = 0, *, batch_size: int = 100
+    ) -> None:
+        self.model, self.x, self.y, self.threat, self.batch_size = model, x, y, threat, batch_size
         self.broken = torch.zeros_like(y, dtype=torch.bool)
         self._seed = seed
         self._results: dict[str, Tensor] = {}
 
     def at(self, threat: Threat) -> "Case":
         """Return the same examples under another threat; what is broken there does not count here."""
-        return Case(self.model, self.x, self.y, threat, self._seed)
+        return Case(self.model, self.x, self.y, threat, self._seed, batch_size=self.batch_size)
 
     def generator(self) -> torch.Generator:
         """Return the source of randomness: the same for every search, so that checks do not depend on their order."""
@@ -52,6 +56,30 @@ class Case:
             for device in devices:
                 torch.cuda.default_generators[device.index or 0].manual_seed(self._seed)
             yield
+
+    def in_batches(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        """Return f of the tensors, which takes and returns one row an example, over `batch_size` examples at a time."""
+        parts = zip(*(torch.split(tensor, self.batch_size) for tensor in tensors), strict=True)
+        return torch.cat([f(*part) for part in parts])
+
+    def predict(self, points: Tensor) -> Tensor:
+        """Return the model's checked logits at points (B, *input), one for each example."""
+        return self.in_batches(lambda x, y: predict(self.model, x, y), points, self.y)
+
+    def gradient(self, field: ScalarField, points: Tensor, through: Model | None = None) -> Tensor:
+        """Return the gradient of the field at points (B, *input), one for each example.
+
+        Raises:
+            NoGradient: the model has none.
+        """
+        self.need_gradients()
+        model = through or self.model
+        return self.in_batches(lambda x, y: value_and_gradient(field.bind(model, x, y), x)[1], points, self.y)
+
+    def need_gradients(self) -> None:
+        """Raise NoGradient where the model has none."""
+        if not self.has_gradients:
+            raise NoGradient("the model's output is cut off from its input, or what lies between has no backward.")
 
     def broken_by(self, attack: Attack, *, among: Tensor | None = None, through: Model | None = None) -> Tensor:
         """Return (B,) bool: where what the attack finds breaks the model, as judged.
@@ -71,13 +99,16 @@ class Case:
         key = repr(attack)
         if among is None and through is None and key in self._results:
             return self._results[key]
+        if attack.uses_gradients:
+            self.need_gradients()
         chosen = torch.ones_like(self.broken) if among is None else among
-        points = self.x.clone()
+        points, generator, within = self.x.clone(), self.generator(), attack.against(self.threat)
         if chosen.any():
             with self.undisturbed():
-                points[chosen] = attack.against(self.threat)(
-                    through or self.model, self.x[chosen], self.y[chosen], generator=self.generator()
-                ).to(points)
+                points[chosen] = self.in_batches(
+                    lambda x, y: within(through or self.model, x, y, generator=generator).to(x),
+                    *(self.x[chosen], self.y[chosen]),
+                )
         result = self.counted(points) & chosen
         if among is None and through is None:
             self._results[key] = result
@@ -86,7 +117,9 @@ class Case:
     def counted(self, points: Tensor) -> Tensor:
         """Return (B,) bool: where these points, brought into ball and bounds, break the model; the case remembers."""
         with self.undisturbed():
-            result = judge_attack(self.model, self.x, self.y, points, self.threat).broken
+            result = self.in_batches(
+                lambda x, y, found: judge_attack(self.model, x, y, found, self.threat).broken, self.x, self.y, points
+            )
         self.broken = self.broken | result
         return result
 
@@ -105,17 +138,25 @@ class Case:
 
     @cached_property
     def has_gradients(self) -> bool:
-        """Whether autograd can follow the model from its output to its input."""
+        """Whether autograd can follow the model from its output to its input.
+
+        Trainable weights give a detached model an output with a graph that does not reach the input, whose gradient
+        autograd would fill up with zeros.
+        """
+        point = leaf(self.x[: self.batch_size])
         try:
-            return self.by_loss is not None
-        except NoGradient:
+            with self.undisturbed(), derivatives_of_derivatives():
+                logits = self.model(point.clone())  # a model may work in place
+                (gradient,) = torch.autograd.grad(logits.sum(), point, allow_unused=True)
+        except (RuntimeError, NotImplementedError):
             return False
+        return gradient is not None
 
     @cached_property
     def logits(self) -> Tensor:
         """The model's logits at x, (B, K)."""
         with self.undisturbed():
-            return predict(self.model, self.x, self.y)
+            return self.predict(self.x)
 
     @cached_property
     def inside(self) -> Tensor:
@@ -144,6 +185,10 @@ class Case:
         return copy if works else None
 
 
+FAILED = "The check failed: "
+"""How the evidence begins of a check that raised."""
+
+
 @dataclass(frozen=True)
 class Observation:
     """What a check saw: its level, one sentence with the numbers, and the numbers by name (shares in [0, 1])."""
@@ -164,7 +209,7 @@ class MaskingCheck(ABC):
         """Return the finding. The model runs in eval mode and is left as it was.
 
         Whatever the model raises is part of the finding: "broken" where it has no gradient at all and the check needs
-        one, "untested" elsewhere.
+        one, "suspicious" elsewhere, since what was not looked at cannot be trusted.
         """
         began = perf_counter()
         try:
@@ -172,9 +217,9 @@ class MaskingCheck(ABC):
                 seen = self.examine(case)
         except NoGradient as error:
             seen = Observation("broken", f"No gradient attack can run: {error}", {})
-        except (UserError, RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # a model may raise anything, and the other checks go on
             lines = str(error).splitlines() or [type(error).__name__]
-            seen = Observation("untested", f"The check failed: {lines[0]}", {})
+            seen = Observation("suspicious", f"{FAILED}{lines[0]}", {})
         return self.finding(seen, perf_counter() - began)
 
     def finding(self, seen: Observation, seconds: float = 0.0) -> Finding:
@@ -210,6 +255,9 @@ class MaskingCheck(ABC):
 
 FEW = 2
 """So many more examples broken are chance, whatever share of all they are."""
+
+CHANCE = f" {FEW} examples or fewer are chance."
+"""What the rules of checks say that grade by `graded_gain`."""
 
 
 def graded(value: float, suspicious: float, broken: float | None) -> Level:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from meseta.attacks import Attack, Square
 from meseta.checks import whole
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -54,7 +55,7 @@ class BlackBox(MaskingCheck):
         return (
             f"Square with {self.queries} queries breaks more than {percent(self.suspicious)} (suspicious) or "
             f"{percent(self.broken)} (broken) of all examples beyond those that PGD-20 does, on cross-entropy or "
-            "margin."
+            "margin." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

@@ -1,7 +1,7 @@
 """Examine a model for gradient masking: every check on one threat, and what their findings call for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from meseta.checks import instance_of, whole
 from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import batched
-from meseta.evaluation.masking.base import Case, MaskingCheck, Observation, share
+from meseta.evaluation.masking.base import FAILED, Case, MaskingCheck, Observation, share
 from meseta.evaluation.record import Finding, Masking, verdict_of
 from meseta.registry import methods
 from meseta.threat import Threat
@@ -43,16 +43,21 @@ def examine(
     threat: Threat | Sequence[Threat] = Threat(),
     checks: Sequence[MaskingCheck] | None = None,
     n: int = 100,
+    batch_size: int = 100,
     seed: int = 0,
     split: str = "given",
 ) -> Examination:
     """Run every masking check and return the verdict with its evidence.
 
-    The correctly classified ones among the first n examples are examined. Of several threats the one is taken where the
-    reference, PGD-20 on the cross-entropy, leaves nearest to half of them standing: an eps at which nothing or
-    everything breaks tells nothing. The model runs in eval mode; its modes, gradients and torch's global randomness are
-    left as found. A check that fails is "untested", and loses none of the others; so is one that finds nothing wrong on
-    fewer than 20 examples.
+    The correctly classified ones among the first n examples are examined, at one threat, whose eps the record states.
+    Of several threats, of whatever norm, the one is taken where the reference, PGD-20 on the cross-entropy, leaves
+    nearest to half of them standing. An eps at which nothing or everything breaks tells nothing: where more than 90 %
+    or fewer than 10 % stand at all of them, an eps between or beyond is looked for by bisection, up to the range of the
+    bounds. Other norms are not examined; call this again for each.
+
+    The model runs in eval mode; its modes, gradients and torch's global randomness are left as found. A check that
+    raises is "suspicious", and loses none of the others; one that finds nothing wrong on fewer than 20 examples is
+    "untested".
 
     Args:
         model: inputs to logits (B, K).
@@ -60,24 +65,28 @@ def examine(
         threat: one, or several with the same bounds.
         checks: None for all of them with their default settings.
         n: how many of the examples to look at.
+        batch_size: examples that the model meets at a time.
         seed: of all randomness.
         split: name of the data split, for the record.
 
     Cost: that of the checks; with the default ones about 400 forwards and backwards and 900 forwards of each example
-    that the reference leaves standing.
+    that the reference leaves standing. PGD-20 at each threat, and at up to 8 eps of the bisection.
     Raises:
         UserError: no threat or checks, bad inputs or labels, a model that does not return logits.
     """
     threats, chosen = _checked(threat, all_checks() if checks is None else checks)
     whole("n", n, 1)
     whole("seed", seed, 0)
+    whole("batch_size", batch_size, 1)
     inputs, labels = next(batched(model, x, y, n, bounds=threats[0].bounds))
     stop = provenance.start(seed, inputs.device)
-    everything = Case(model, inputs, labels, threats[-1], seed)
+    everything = Case(model, inputs, labels, threats[0], seed, batch_size=batch_size)
     right = ~misclassified(everything.logits, labels)
     broken = torch.zeros_like(y, dtype=torch.bool)
     if right.any():
-        case = _most_telling([Case(model, inputs[right], labels[right], each, seed) for each in threats])
+        case = _most_telling(
+            Case(model, inputs[right], labels[right], threats[0], seed, batch_size=batch_size), threats
+        )
         findings = [_of_enough(check(case), int(right.sum())) for check in chosen]
         broken[right.nonzero().squeeze(1).to(y.device)] = case.broken.to(y.device)
     else:
@@ -95,11 +104,11 @@ def examine(
 
 
 def called_for(checks: Sequence[MaskingCheck], findings: Sequence[Finding]) -> list[Attack]:
-    """Return the attacks that failed checks call for."""
+    """Return the attacks that checks call for which found something; one that raised found nothing."""
     return [
         attack
         for check, finding in zip(checks, findings, strict=True)
-        if finding.level in ("suspicious", "broken")
+        if finding.level in ("suspicious", "broken") and not finding.evidence.startswith(FAILED)
         for attack in check.calls_for()
     ]
 
@@ -124,14 +133,59 @@ def _checked(
     return threats, checks
 
 
-def _most_telling(cases: Sequence[Case]) -> Case:
-    """Return the case whose reference leaves nearest to half standing; the largest eps where none can be taken."""
-    if len(cases) == 1:
-        return cases[0]
+TELLING = (0.1, 0.9)
+"""Between these shares standing, attacks can be compared."""
+
+HALVINGS = 8
+"""How often an eps between two is tried."""
+
+
+def _most_telling(case: Case, threats: Sequence[Threat]) -> Case:
+    """Return the case at the threat where the reference leaves nearest to half standing, or at an eps between or beyond
+    where none of them tells; at the largest eps of the first norm where nothing breaks, or the reference cannot run.
+    """
+    norms = [threat.norm for threat in threats]
+    given = [case.at(each) for each in sorted(threats, key=lambda each: (norms.index(each.norm), -each.eps))]
     try:
-        return min(cases, key=lambda case: (abs(share(case.by_loss) - 0.5), -case.threat.eps))
-    except (UserError, RuntimeError, NotImplementedError):  # each check will say what the model does not allow
-        return max(cases, key=lambda case: case.threat.eps)
+        best = min(given, key=_from_half)
+        if not _tells(best):
+            of_norm = [each for each in given if each.threat.norm == best.threat.norm]
+            best = min([best, *_between(of_norm)], key=_from_half)
+    except Exception:  # each check will say what the model does not allow
+        return given[0]
+    return best if share(best.by_loss) >= 1 - TELLING[1] else given[0]
+
+
+def _between(cases: Sequence[Case]) -> list[Case]:
+    """Return cases at eps between those where nearly all stand and where nearly none do, until one tells."""
+    threat, x = cases[0].threat, cases[0].x
+    farthest = replace(threat, bounds=threat.bounds or (float(x.min()), float(x.max()))).reach(x)
+    low = max((case.threat.eps for case in cases if _stands(case)), default=0.0)
+    high = min((case.threat.eps for case in cases if not _stands(case)), default=float(farthest.max()))
+    tried: list[Case] = []
+    while low < high and len(tried) < HALVINGS and not (tried and _tells(tried[-1])):
+        tried.append(cases[0].at(replace(threat, eps=(low * high) ** 0.5 or high / 2)))
+        low, high = (tried[-1].threat.eps, high) if _stands(tried[-1]) else (low, tried[-1].threat.eps)
+    return tried
+
+
+TELLING = (0.1, 0.9)
+"""Attacks can be compared where the reference leaves a share between these standing."""
+
+HALVINGS = 8
+"""How many eps are tried where none of the given ones tells."""
+
+
+def _from_half(case: Case) -> float:
+    return abs(share(~case.by_loss) - 0.5)
+
+
+def _tells(case: Case) -> bool:
+    return TELLING[0] <= share(~case.by_loss) <= TELLING[1]
+
+
+def _stands(case: Case) -> bool:
+    return share(case.by_loss) < 0.5
 
 
 LEAST = 20

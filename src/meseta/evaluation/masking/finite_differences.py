@@ -77,14 +77,19 @@ def slope_errors(case: Case, directions: int, tolerance: float) -> Tensor:
 
     The least over the lengths; those after the first are tried where the error is above the tolerance.
     """
-    model, x = (case.model, case.inside) if case.in_double is None else (case.in_double, case.inside.double())
-    logits, y = predict(model, x, case.y), case.y
-    _, gradient = value_and_gradient(lambda points: margin_to(model(points), y, runner_up(logits, y)), x)
-    slopes = _Slopes(model, x, y, runner_up(logits, y), gradient)
-    low, high = case.threat.bounds or (float(x.min()), float(x.max()))
+    case.need_gradients()
+    model, points = (case.model, case.inside) if case.in_double is None else (case.in_double, case.inside.double())
+    low, high = case.threat.bounds or (float(points.min()), float(points.max()))
     generator = case.generator()
-    rows = [gradient, *(randn(x.shape, x, generator) for _ in range(directions))]
-    return torch.stack([slopes.errors(normalized(u), high - low, tolerance) for u in rows])
+
+    def errors(x: Tensor, y: Tensor) -> Tensor:
+        rival = runner_up(predict(model, x, y), y)
+        _, gradient = value_and_gradient(lambda points: margin_to(model(points), y, rival), x)
+        slopes = _Slopes(model, x, y, rival, gradient)
+        rows = [gradient, *(randn(x.shape, x, generator) for _ in range(directions))]
+        return torch.stack([slopes.errors(normalized(u), high - low, tolerance) for u in rows], 1)
+
+    return case.in_batches(errors, points, case.y).T
 
 
 @dataclass(frozen=True)

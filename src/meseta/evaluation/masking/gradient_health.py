@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from meseta.attacks import PGD, Attack, Square
-from meseta.autodiff.gradient import value_and_gradient
 from meseta.autodiff.scalar_fields import CrossEntropy, Decision
 from meseta.evaluation.masking.base import Case, MaskingCheck, Observation, check_thresholds, graded, percent, share
+from meseta.evaluation.masking.textbook_loss import TextbookCrossEntropy
 from meseta.linalg.norms import norm
 
 OFF = 0.5
@@ -39,13 +38,10 @@ class GradientHealth(MaskingCheck):
 
     def examine(self, case: Case) -> Observation:
         """Take the gradients at the inputs."""
-        x, y, model, double = case.x, case.y, case.model, case.in_double
-        _, ours = value_and_gradient(CrossEntropy().bind(model, x, y), x)
-        _, margin = value_and_gradient(Decision().bind(model, x, y), x)
-        _, textbook = value_and_gradient(lambda points: F.cross_entropy(model(points), y, reduction="none"), x)
-        exact = ours
-        if double is not None:
-            _, exact = value_and_gradient(CrossEntropy().bind(double, x.double(), y), x.double())
+        x, double = case.x, case.in_double
+        ours, margin = case.gradient(CrossEntropy(), x), case.gradient(Decision(), x)
+        textbook = case.gradient(TextbookCrossEntropy(), x)
+        exact = ours if double is None else case.gradient(CrossEntropy(), x.double(), through=double)
         useless, wrong = share(_useless(ours)), share(_useless(ours) | _off(ours, exact))
         in_double = None if double is None else share(_useless(exact))
         on_margin, in_textbook = share(_useless(margin)), share(_useless(textbook) | _off(textbook, exact))

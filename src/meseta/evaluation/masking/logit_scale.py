@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from meseta.attacks import PGD, Attack
 from meseta.autodiff.scalar_fields import Decision
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -54,6 +55,7 @@ class LogitScale(MaskingCheck):
         return (
             f"With logits divided by their median margin PGD-20 breaks more than {percent(self.suspicious)} "
             f"(suspicious) or {percent(self.broken)} (broken) of all examples beyond those that it breaks without."
+            + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from meseta.attacks import PGD, Attack
 from meseta.autodiff.scalar_fields import Decision
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -50,7 +51,7 @@ class MarginLoss(MaskingCheck):
         """The share."""
         return (
             f"PGD-20 on the margin breaks more than {percent(self.suspicious)} (suspicious) or {percent(self.broken)} "
-            "(broken) of all examples beyond those that it breaks on the cross-entropy."
+            "(broken) of all examples beyond those that it breaks on the cross-entropy." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from meseta.attacks import PGD, Attack
 from meseta.checks import whole
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -57,7 +58,7 @@ class MoreEffort(MaskingCheck):
         """Either share."""
         return (
             f"PGD-{self.steps}, or PGD-20 from {self.restarts} starts, breaks more than {percent(self.suspicious)} "
-            f"(suspicious) or {percent(self.broken)} (broken) of all examples beyond those that PGD-20 breaks."
+            f"(suspicious) or {percent(self.broken)} (broken) of all examples beyond those that PGD-20 breaks." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

@@ -8,6 +8,7 @@ from meseta.attacks import FGSM, Attack
 from meseta.checks import positive
 from meseta.errors import UserError
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -61,7 +62,7 @@ class OneStep(MaskingCheck):
         return (
             f"FGSM with a stride of {', '.join(f'{stride:g}' for stride in self.strides)} eps breaks more than "
             f"{percent(self.suspicious)} (suspicious) or {percent(self.broken)} (broken) of all examples beyond those "
-            "that PGD-20 breaks."
+            "that PGD-20 breaks." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from meseta.attacks import Attack, UniformSearch
 from meseta.checks import whole
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -57,7 +58,7 @@ class RandomPoints(MaskingCheck):
         return (
             f"{self.draws} random points of the ball and {self.draws} of its surface break more than "
             f"{percent(self.suspicious)} (suspicious) or {percent(self.broken)} (broken) of all examples beyond those "
-            "that PGD-20 breaks on cross-entropy or margin."
+            "that PGD-20 breaks on cross-entropy or margin." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

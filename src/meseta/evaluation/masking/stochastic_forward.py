@@ -6,7 +6,6 @@ import torch
 
 from meseta.attacks import PGD, Attack
 from meseta.checks import positive, whole
-from meseta.evaluation.judge import predict
 from meseta.evaluation.masking.base import Case, MaskingCheck, Observation, check_thresholds, percent, share
 
 
@@ -38,7 +37,7 @@ class StochasticForward(MaskingCheck):
 
     def examine(self, case: Case) -> Observation:
         """Ask several times."""
-        answers = torch.stack([predict(case.model, case.x, case.y) for _ in range(self.forwards)])
+        answers = torch.stack([case.predict(case.x) for _ in range(self.forwards)])
         scale = float(answers.nan_to_num(0, 0, 0).abs().max())
         differ = float((answers - answers[0]).nan_to_num(0, 0, 0).abs().max()) / scale if scale > 0 else 0.0
         flips = share((answers.argmax(2) != answers[0].argmax(1)).any(0))

@@ -10,6 +10,7 @@ from meseta.attacks import PGD, Attack
 from meseta.autodiff.scalar_fields import Decision, ScalarField
 from meseta.checks import positive
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -77,7 +78,7 @@ class TextbookLoss(MaskingCheck):
         return (
             f"At {self.factor:g} eps BIM-20 on the textbook cross-entropy leaves more than {percent(self.suspicious)} "
             f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that PGD-20 breaks on meseta's "
-            "or on the margin."
+            "or on the margin." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

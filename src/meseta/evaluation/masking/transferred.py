@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from meseta.attacks import Attack
 from meseta.checks import instance_of
 from meseta.evaluation.masking.base import (
+    CHANCE,
     Case,
     MaskingCheck,
     Observation,
@@ -58,7 +59,7 @@ class Transferred(MaskingCheck):
         return (
             f"Adversarial examples of other models break more than {percent(self.suspicious)} (suspicious) or "
             f"{percent(self.broken)} (broken) of all examples beyond those that PGD-20 breaks on cross-entropy or "
-            "margin."
+            "margin." + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:
