@@ -11,8 +11,8 @@ from meseta import Threat
 from meseta.attacks import PGD, Attack
 from meseta.errors import UserError
 from meseta.evaluation.masking import (
-    Case,
     BlackBox,
+    Case,
     Confidence,
     FiniteDifferences,
     GradientHealth,
