@@ -5,16 +5,18 @@ from dataclasses import dataclass
 import pytest
 import torch
 from torch import Tensor, nn
-from trials import BOUNDS, MASKED, Before, Distances, Hidden, SometimesFlat, blobs, case, quick, rounded
+from trials import BOUNDS, MASKED, Before, Distances, Hidden, SometimesFlat, Waves, blobs, case, quick, rounded
 
 from meseta import Threat
 from meseta.attacks import PGD, Attack
 from meseta.errors import UserError
 from meseta.evaluation.masking import (
     BlackBox,
+    Case,
     Confidence,
     FiniteDifferences,
     GradientHealth,
+    GradientReach,
     LargeEps,
     LogitScale,
     MarginLoss,
@@ -88,6 +90,19 @@ class Elsewhere(Attack):
         return PGD(threat=self.threat, steps=20)(self.source, x, y, generator=generator)
 
 
+@pytest.mark.parametrize("threat", [Threat("Linf", 0.1, BOUNDS), Threat("L2", 0.3, BOUNDS), Threat("L1", 0.5, None)])
+def test_gradients_that_hold_over_no_distance(threat):
+    trial = case(Waves(Distances()), threat=threat)
+    assert FiniteDifferences()(trial).level == GradientHealth()(trial).level == "fine"
+    finding = GradientReach()(trial)
+    assert finding.level == "broken", finding.evidence
+    assert GradientReach()(case(threat=threat)).figures["cosine"] > 0.95
+
+
+def test_within_their_reach_waves_are_a_slope():
+    assert GradientReach()(case(Waves(Distances()), threat=Threat("Linf", 1e-4, BOUNDS))).level == "fine"
+
+
 def test_what_breaks_under_another_threat_does_not_count():
     trial = case()
     assert trial.at(Threat("Linf", 0.5, BOUNDS)).by_loss.any()
@@ -144,12 +159,51 @@ def test_large_eps_needs_bounds_and_two_classes():
     assert LargeEps()(case(data=(x[y == 0], y[y == 0]))).level == "untested"
 
 
+def standing_on_the_way(monkeypatch, counts, middle_is=1):
+    """Let BIM-20 leave the first so many of 60 examples standing at the four eps, for a model of two classes."""
+    y = torch.arange(60) % 2
+    left = {eps: torch.arange(60) < count for eps, count in zip((0.125, 0.25, 0.5, 1.0), counts, strict=True)}
+    monkeypatch.setattr(Case, "broken_by", lambda self, attack: ~left[self.threat.eps])
+    logits = torch.eye(2)[middle_is]
+    return LargeEps()(Case(lambda x: logits.expand(len(x), 2), torch.rand(60, 4), y, Threat()))
+
+
+@pytest.mark.parametrize(
+    ("counts", "level"),
+    [
+        ((60, 30, 0, 0), "fine"),
+        ((60, 30, 10, 3), "suspicious"),  # half of the ten are of the class that the middle is not
+        ((60, 60, 60, 0), "broken"),
+        ((60, 60, 60, 60), "broken"),
+        ((10, 13, 0, 0), "fine"),
+        ((10, 14, 0, 0), "suspicious"),
+    ],
+)
+def test_robustness_falls_to_zero_and_never_rises(monkeypatch, counts, level):
+    finding = standing_on_the_way(monkeypatch, counts)
+    assert finding.level == level, finding.evidence
+
+
+def test_half_the_range_proves_nothing_for_the_class_of_the_middle(monkeypatch):
+    y = torch.arange(60) % 2
+    finding = standing_on_the_way(monkeypatch, (60, 60, 2, 0))
+    assert finding.figures["standing_halfway"] == pytest.approx(float((y[:2] != 1).float().sum()) / 60)
+
+
 def test_few_examples_are_chance():
     found = torch.zeros(10, dtype=torch.bool)
     found[:2] = True
     assert graded_gain(found, 0.05, 0.1) == "fine"
     found[2] = True
     assert graded_gain(found, 0.05, 0.1) == "broken"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [BlackBox(), LogitScale(), MarginLoss(), MoreEffort(), OneStep(), RandomPoints(), TextbookLoss(), Transferred()],
+)
+def test_rules_of_gains_say_what_is_chance(check):
+    assert check.rule.endswith("2 examples or fewer are chance.")
 
 
 @pytest.mark.parametrize(
@@ -165,6 +219,10 @@ def test_few_examples_are_chance():
         (lambda: StochasticForward(rounding=0.0), "rounding"),
         (lambda: FiniteDifferences(directions=0), "directions"),
         (lambda: FiniteDifferences(tolerance=0.0), "tolerance"),
+        (lambda: GradientReach(reach=0.0), "reach"),
+        (lambda: GradientReach(reach=1.5), "reach"),
+        (lambda: GradientReach(draws=0), "draws"),
+        (lambda: GradientReach(suspicious=0.1, broken=0.2), "broken"),
         (lambda: Confidence(doubt=0.0), "doubt"),
         (lambda: TextbookLoss(factor=0.0), "factor"),
         (lambda: Transferred(attack=1), "attack"),

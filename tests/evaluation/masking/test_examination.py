@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 from torch import nn
-from trials import BOUNDS, MASKED, Distances, blobs, case, quick
+from trials import BOUNDS, MASKED, Before, Distances, NoBackward, blobs, case, quick
 
-from meseta import Threat
+from meseta import Threat, evaluate
 from meseta.attacks import PGD, Attack
 from meseta.errors import UserError
 from meseta.evaluation.masking import (
     Case,
+    FiniteDifferences,
+    GradientHealth,
+    GradientReach,
     LargeEps,
     MarginLoss,
     RandomPoints,
@@ -63,6 +66,43 @@ def test_takes_the_threat_that_tells_most():
     assert examine(Distances(), x, y, threat=THREATS, checks=[MarginLoss()]).masking.eps == nearest
 
 
+@pytest.mark.parametrize("norm", ["Linf", "L2", "L1"])
+@pytest.mark.parametrize("eps", [1e-6, 100.0])
+def test_looks_for_an_eps_that_tells_where_none_of_the_given_ones_does(norm, eps):
+    x, y = blobs()
+    found = examine(Distances(), x, y, threat=Threat(norm, eps, BOUNDS), checks=[MarginLoss()])
+    assert found.masking.eps == found.threat.eps != eps
+    assert 0.1 <= found.masking.findings[0].figures["reference"] <= 0.9
+
+
+def test_looks_between_the_given_ones():
+    x, y = blobs()
+    threats = [Threat("Linf", 0.01, None), Threat("Linf", 3.0, None)]
+    assert 0.01 < examine(Distances(), x, y, threat=threats, checks=[MarginLoss()]).masking.eps < 3.0
+
+
+def test_stays_at_the_largest_eps_where_nothing_breaks_anywhere():
+    x, _ = blobs()
+    y = torch.zeros(len(x), dtype=torch.long)
+    constant = Before(Distances(), lambda x: 0 * x, lambda z: z + torch.tensor([9.0, 0.0, 0.0]))
+    assert examine(constant, x, y, threat=THREATS, checks=[MarginLoss()]).masking.eps == 0.3
+
+
+def test_what_breaks_at_a_larger_eps_does_not_count_at_the_evaluated_one():
+    x, y = blobs()
+    result = evaluate(Distances(), x, y, threat=Threat("Linf", 1e-6, BOUNDS), suite="quick", checks=[MarginLoss()])
+    assert result.masking.eps > 1e-6
+    assert result.robust[0].worst_case == result.clean_accuracy
+
+
+def test_norms_are_compared_by_what_stands_alone():
+    x, y = blobs()
+    small, large = Threat("L2", 0.02, BOUNDS), Threat("L2", 9.0, BOUNDS)
+    telling = Threat("Linf", 0.15, BOUNDS)
+    for threats in ([small, telling, large], [telling, large], [large, small, telling]):
+        assert examine(Distances(), x, y, threat=threats, checks=[MarginLoss()]).masking.norm == "Linf"
+
+
 def test_broken_covers_all_examples_and_only_those_examined():
     x, y = blobs()
     wrong = y.clone()
@@ -98,7 +138,7 @@ def test_a_model_without_gradients_is_broken_by_what_needs_none():
     assert findings["GradientHealth"].level == findings["BlackBox"].level == "broken"
     assert "cut off" in findings["GradientHealth"].evidence
     assert findings["StochasticForward"].level == "fine"
-    assert not any(attack.uses_gradients for attack in called_for(quick(), result.masking.findings))
+    assert not all(attack.uses_gradients for attack in called_for(quick(), result.masking.findings))
 
 
 class Fails(nn.Module):
@@ -124,6 +164,66 @@ def test_a_failing_check_loses_no_other():
     assert failed.level == "suspicious"
     assert failed.evidence == "The check failed: expected another batch size"
     assert called_for([MarginLoss()], [failed]) == []
+
+
+class Raises(StochasticForward):
+    """Raises what it is given."""
+
+    error: BaseException
+
+    def examine(self, case):
+        raise self.error
+
+
+def test_whatever_a_check_raises_is_no_reason_to_trust():
+    check = Raises()
+    object.__setattr__(check, "error", ZeroDivisionError())
+    finding = check(case())
+    assert (finding.level, finding.evidence) == ("suspicious", "The check failed: ZeroDivisionError")
+    object.__setattr__(check, "error", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        check(case())
+
+
+@pytest.mark.parametrize(
+    ("model", "has"),
+    [
+        (Distances(), True),
+        (Before(Distances(), torch.detach), False),  # trainable weights: autograd alone would give zeros
+        (Before(Distances(), NoBackward.apply), False),
+        (torch.no_grad()(Distances()), False),
+        (Before(Distances(), lambda x: 0 * x), True),
+    ],
+)
+def test_has_gradients_where_the_graph_reaches_the_input(model, has):
+    trial = case(model, data=(blobs()[0], model(blobs()[0]).argmax(1)))
+    assert trial.has_gradients == has
+    if not has:
+        assert {check(trial).level for check in (GradientHealth(), FiniteDifferences(), GradientReach())} == {"broken"}
+
+
+class AtMost(nn.Module):
+    """Fails on more examples than that at a time."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.model, self.size = Distances(), size
+
+    def forward(self, x):
+        if len(x) > self.size:
+            raise RuntimeError("out of memory")
+        return self.model(x)
+
+
+def test_the_model_meets_a_batch_at_a_time():
+    x, y = blobs()
+    whole, parts = (Case(AtMost(size), x, y, THREATS[0], batch_size=size) for size in (60, 7))
+    for check in quick():
+        finding, other = check(whole), check(parts)
+        assert finding.level == other.level, other.evidence
+        assert finding.figures.keys() == other.figures.keys()
+    result = evaluate(AtMost(7), x, y, threat=THREATS[1], suite="quick", checks=quick(), batch_size=7)
+    assert result.masking.verdict == "trusted"
 
 
 @pytest.mark.parametrize("outer", [torch.no_grad, torch.inference_mode])

@@ -53,6 +53,29 @@ def noisy(x: Tensor) -> Tensor:
     return x + 0.2 * torch.randn_like(x)
 
 
+class Waves(nn.Module):
+    """A model whose logits, less their mean, are multiplied by a positive factor that oscillates: it predicts the same,
+    its gradients are right, and they say nothing about what is beside."""
+
+    def __init__(self, model, d=6, height=3.0, frequency=500.0):
+        super().__init__()
+        self.model, self.height = model, height
+        self.register_buffer("w", frequency * torch.randn(d, 4, generator=torch.Generator().manual_seed(0)) / d**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.model(x)
+        waves = torch.sin(x.flatten(1) @ self.w).sum(1, keepdim=True)
+        return (z - z.mean(1, keepdim=True)) * (self.height * waves / 2 - self.height).exp()
+
+
+class NoBackward(torch.autograd.Function):
+    """The identity without a backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return x.clone()
+
+
 MASKED = {
     "scaled": lambda model: Before(model, of_logits=lambda z: 1e4 * z),
     "rounded": lambda model: Before(model, rounded),
@@ -60,6 +83,8 @@ MASKED = {
     "noisy": lambda model: Before(model, noisy),
     "dropout": lambda model: Before(model, lambda x: nn.functional.dropout(x, 0.2, training=True)),
     "detached": lambda model: Before(model, Tensor.detach),
+    "no backward": lambda model: Before(model, NoBackward.apply),
+    "waves": Waves,
 }
 
 
@@ -96,10 +121,10 @@ def quick() -> list:
     ]
 
 
-def case(model=None, *, threat=Threat("Linf", 0.1, BOUNDS), data=None, seed=0) -> Case:
+def case(model=None, *, threat=Threat("Linf", 0.1, BOUNDS), data=None, seed=0, batch_size=100) -> Case:
     """The examples that the model classifies correctly, under the threat."""
     model = model or Distances()
     x, y = data or blobs()
     torch.manual_seed(seed)
     right = model(x).argmax(1) == y
-    return Case(model, x[right], y[right], threat, seed)
+    return Case(model, x[right], y[right], threat, seed, batch_size=batch_size)

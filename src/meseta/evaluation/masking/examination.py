@@ -159,9 +159,9 @@ def _most_telling(case: Case, threats: Sequence[Threat]) -> Case:
 def _between(cases: Sequence[Case]) -> list[Case]:
     """Return cases at eps between those where nearly all stand and where nearly none do, until one tells."""
     threat, x = cases[0].threat, cases[0].x
-    farthest = replace(threat, bounds=threat.bounds or (float(x.min()), float(x.max()))).reach(x)
-    low = max((case.threat.eps for case in cases if _stands(case)), default=0.0)
-    high = min((case.threat.eps for case in cases if not _stands(case)), default=float(farthest.max()))
+    farthest = float(replace(threat, bounds=threat.bounds or (float(x.min()), float(x.max()))).reach(x).max())
+    low = max((case.threat.eps for case in cases if _stands(case) and case.threat.eps < farthest), default=0.0)
+    high = min([farthest, *(case.threat.eps for case in cases if not _stands(case))])
     tried: list[Case] = []
     while low < high and len(tried) < HALVINGS and not (tried and _tells(tried[-1])):
         tried.append(cases[0].at(replace(threat, eps=(low * high) ** 0.5 or high / 2)))

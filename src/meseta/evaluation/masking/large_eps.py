@@ -79,8 +79,8 @@ class LargeEps(MaskingCheck):
         return (
             f"With all valid inputs within reach BIM-20 leaves more than {percent(self.suspicious)} (suspicious) or "
             f"{percent(self.broken)} (broken) of the examples standing; or with half of that, of those that the middle "
-            f"of the bounds breaks; or more than {percent(self.suspicious)}, and more than {FEW}, more stand at a larger "
-            "eps than at a smaller one (suspicious)."
+            f"of the bounds breaks; or more than {percent(self.suspicious)}, and more than {FEW}, more stand at a "
+            "larger eps than at a smaller one (suspicious)."
         )
 
     def calls_for(self) -> tuple[Attack, ...]:

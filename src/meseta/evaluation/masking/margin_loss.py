@@ -43,7 +43,7 @@ class MarginLoss(MaskingCheck):
             graded_gain(found, self.suspicious, self.broken),
             f"PGD-20 breaks {percent(share(by_loss))} on the cross-entropy, and {percent(share(found))} more on the "
             "margin.",
-            {"margin": share(found)},
+            {"reference": share(by_loss), "margin": share(found)},
         )
 
     @property
