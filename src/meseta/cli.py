@@ -100,6 +100,7 @@ def evaluate(arguments: list[str]) -> None:
     config, run, parsed = _with_run(options, EvaluateConfig, _threats(arguments))
     with _progress("checking, then attacking", len(run.examples(config.split, config.n))) as advance:
         record = evaluate_run(run, config, processes=parsed["processes"], progress=advance, examined=_say_verdict)
+    _say_doubt(record.evaluation.masking if record.evaluation else None)
     if run.record.evaluation is not None:
         _say("the earlier evaluation in this run's record was replaced")
     _show([record])
@@ -114,6 +115,13 @@ def _say_verdict(masking: "Masking | None") -> None:
     for finding in masking.findings:
         if finding.level in ("suspicious", "broken"):
             _say(f"  {finding.level}: {finding.name}: {finding.evidence}")
+
+
+def _say_doubt(masking: "Masking | None") -> None:
+    """Tell what the attacks on all examples added to the checks' findings."""
+    for finding in masking.findings if masking else []:
+        if finding.name == "Evaluation" and masking:
+            _say(f"masking: {masking.verdict}\n  {finding.level}: {finding.evidence}")
 
 
 def measure(arguments: list[str]) -> None:

@@ -306,7 +306,7 @@ SUSPICIOUS, BROKEN = 0.03, 0.1
 
 
 def _with_the_evaluation(masking: Masking, robust: Sequence[RobustAccuracy], plan: Plan, n: int) -> Masking:
-    """Return the findings with what the attacks themselves say: whether those without gradients broke more.
+    """Return the findings, with one more where attacks without gradients broke what those with gradients did not.
 
     Only a cascade tells, where they come after those with gradients.
     """
@@ -320,7 +320,9 @@ def _with_the_evaluation(masking: Masking, robust: Sequence[RobustAccuracy], pla
             if not attack.uses_gradients
         )
     where, most = max(((where, gain or 0.0) for where, gain in gains.items()), key=lambda item: item[1])
-    level: Level = "broken" if most > BROKEN else "suspicious" if most > SUSPICIOUS else "fine"
+    if most <= SUSPICIOUS:
+        return masking
+    level: Level = "broken" if most > BROKEN else "suspicious"
     finding = Finding(
         check="the evaluation",
         name="Evaluation",
