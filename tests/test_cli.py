@@ -24,7 +24,7 @@ def run(tmp_path_factory):
 
 def test_evaluate_and_measure_add_to_the_record(run, capsys):
     options = ["--norm", "L2", "--eps", "1/4", "0.5", "--norm=Linf", "--eps", "8/255", "--n", "40"]
-    options += ["--suite", "quick", "--checked", "10"]
+    options += ["--suite", "quick", "--checks", "[OneStep]"]
     assert main(["evaluate", *options, str(run)]) == 0
     assert main(["measure", str(run), "--n", "20"]) == 0
     assert main(["measure", str(run), "--n", "10", "--measures", "[GradientNorm]"]) == 0
@@ -74,13 +74,13 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path)
     whole, dead = tmp_path / "whole", tmp_path / "dead"
     for folder in (whole, dead):
         shutil.copytree(run, folder)
-    options = ["--eps", "0.05", "0.1", "--n", "60", "--batch_size", "20", "--checked", "10"]
+    options = ["--eps", "0.05", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
     assert main(["evaluate", str(whole), *options]) == 0
     unfinished = dead / "evaluation.unfinished"
-    code = killed(["evaluate", str(dead), *options], lambda: len(list(unfinished.glob("[!.]*.json"))) > 1)
+    code = killed(["evaluate", str(dead), *options], lambda: len(list(unfinished.glob("*/[!.]*.json"))) > 1)
     assert code == -signal.SIGKILL
     assert read_record(dead).evaluation is None
-    kept = {file: file.stat().st_mtime_ns for file in unfinished.glob("[!.]*.json")}
+    kept = {file: file.stat().st_mtime_ns for file in unfinished.glob("*/[!.]*.json")}
     assert main(["evaluate", str(dead), *options]) == 0
     assert kept
     assert not unfinished.exists()
@@ -88,13 +88,13 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path)
 
 
 def test_several_processes_write_the_same_record_as_one(run, tmp_path):
-    one, three = tmp_path / "one", tmp_path / "three"
-    for folder, processes in ((one, "1"), (three, "3")):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, processes in ((one, "1"), (two, "2")):
         shutil.copytree(run, folder)
-        options = ["--suite", "quick", "--eps", "0.1", "--n", "60", "--batch_size", "20", "--checked", "10"]
+        options = ["--suite", "quick", "--eps", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
         assert main(["evaluate", str(folder), *options, "--processes", processes]) == 0
-    assert figures(one) == figures(three)
-    assert not (three / "evaluation.unfinished").exists()
+    assert figures(one) == figures(two)
+    assert not (two / "evaluation.unfinished").exists()
 
 
 def figures(folder):
@@ -138,7 +138,7 @@ def test_measure_and_certify_write_the_figures_of_the_run(run, tmp_path, capsys)
 
 def test_attacks_can_be_chosen_with_their_settings(run):
     attacks = "[FGSM, {class_path: PGD, init_args: {steps: 3, restarts: 2, loss: Decision}}]"
-    assert main(["evaluate", str(run), "--eps", "0.1", "--n", "20", "--attacks", attacks]) == 0
+    assert main(["evaluate", str(run), "--eps", "0.1", "--n", "20", "--attacks", attacks, "--checks", "[]"]) == 0
     names = [a.name for a in read_record(run).evaluation.robust[0].attacks]
     assert names == ["FGSM", "PGD-3 Decision x2"]
 
