@@ -52,7 +52,9 @@ class Case:
         """Borrow the model in eval mode; what it draws from torch's global generator is repeatable and put back."""
         devices = [self.x.device] if self.x.is_cuda else []
         with eval_mode(self.model), torch.random.fork_rng(devices):
-            torch.manual_seed(self._seed)
+            torch.default_generator.manual_seed(self._seed)  # not torch.manual_seed, which reaches every device
+            for device in devices:
+                torch.cuda.default_generators[device.index or 0].manual_seed(self._seed)
             yield
 
     def in_batches(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
