@@ -72,7 +72,8 @@ def test_looks_for_an_eps_that_tells_where_none_of_the_given_ones_does(norm, eps
     x, y = blobs()
     found = examine(Distances(), x, y, threat=Threat(norm, eps, BOUNDS), checks=[MarginLoss()])
     assert found.masking.eps == found.threat.eps != eps
-    assert 0.1 <= found.masking.findings[0].figures["reference"] <= 0.9
+    broken = found.masking.findings[0].figures["reference"]
+    assert 0.1 <= broken <= (0.4 if eps < 1 else 0.9)
 
 
 def test_looks_between_the_given_ones():
@@ -217,12 +218,12 @@ class AtMost(nn.Module):
 
 def test_the_model_meets_a_batch_at_a_time():
     x, y = blobs()
-    whole, parts = (Case(AtMost(size), x, y, THREATS[0], batch_size=size) for size in (60, 7))
+    whole, parts = (Case(AtMost(size), x, y, THREATS[0], batch_size=size) for size in (60, 25))
     for check in quick():
         finding, other = check(whole), check(parts)
         assert finding.level == other.level, other.evidence
         assert finding.figures.keys() == other.figures.keys()
-    result = evaluate(AtMost(7), x, y, threat=THREATS[1], suite="quick", checks=quick(), batch_size=7)
+    result = evaluate(AtMost(25), x, y, threat=THREATS[1], suite="quick", checks=quick(), batch_size=25)
     assert result.masking.verdict == "trusted"
 
 

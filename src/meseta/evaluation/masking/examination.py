@@ -136,6 +136,9 @@ def _checked(
 TELLING = (0.1, 0.9)
 """Between these shares standing, attacks can be compared."""
 
+BEYOND = 0.6
+"""At an eps beyond the given ones at least so many are to stand."""
+
 HALVINGS = 8
 """How often an eps between two is tried."""
 
@@ -150,27 +153,37 @@ def _most_telling(case: Case, threats: Sequence[Threat]) -> Case:
         best = min(given, key=_from_half)
         if not _tells(best):
             of_norm = [each for each in given if each.threat.norm == best.threat.norm]
-            best = min([best, *_between(of_norm)], key=_from_half)
+            best = min([best, *_between(of_norm)[-1:]], key=_from_half)
     except Exception:  # each check will say what the model does not allow
         return given[0]
     return best if share(best.by_loss) >= 1 - TELLING[1] else given[0]
 
 
 def _between(cases: Sequence[Case]) -> list[Case]:
-    """Return cases at eps between those where nearly all stand and where nearly none do, until one tells."""
+    """Return cases at eps between those where nearly all stand and where nearly none do, until one tells.
+
+    Beyond the given ones until it barely does: adversarial training masks a model beyond the eps that it trained at.
+    """
     threat, x = cases[0].threat, cases[0].x
     farthest = float(replace(threat, bounds=threat.bounds or (float(x.min()), float(x.max()))).reach(x).max())
     low = max((case.threat.eps for case in cases if _stands(case) and case.threat.eps < farthest), default=0.0)
     high = min([farthest, *(case.threat.eps for case in cases if not _stands(case))])
+    least = BEYOND if all(_stands(case) for case in cases) else TELLING[0]
     tried: list[Case] = []
-    while low < high and len(tried) < HALVINGS and not (tried and _tells(tried[-1])):
+    while low < high and len(tried) < HALVINGS and not (tried and _tells(tried[-1], least)):
         tried.append(cases[0].at(replace(threat, eps=(low * high) ** 0.5 or high / 2)))
-        low, high = (tried[-1].threat.eps, high) if _stands(tried[-1]) else (low, tried[-1].threat.eps)
+        if _stands(tried[-1], least):
+            low = tried[-1].threat.eps
+        else:
+            high = tried[-1].threat.eps
     return tried
 
 
 TELLING = (0.1, 0.9)
 """Attacks can be compared where the reference leaves a share between these standing."""
+
+BEYOND = 0.6
+"""At an eps beyond the given ones at least so many are to stand."""
 
 HALVINGS = 8
 """How many eps are tried where none of the given ones tells."""
@@ -180,12 +193,12 @@ def _from_half(case: Case) -> float:
     return abs(share(~case.by_loss) - 0.5)
 
 
-def _tells(case: Case) -> bool:
-    return TELLING[0] <= share(~case.by_loss) <= TELLING[1]
+def _tells(case: Case, least: float = TELLING[0]) -> bool:
+    return least <= share(~case.by_loss) <= TELLING[1]
 
 
-def _stands(case: Case) -> bool:
-    return share(case.by_loss) < 0.5
+def _stands(case: Case, least: float = 0.5) -> bool:
+    return share(~case.by_loss) > max(least, 0.5)
 
 
 LEAST = 20
