@@ -30,8 +30,8 @@ class LogitScale(MaskingCheck):
     distillation is not robust", where dividing the logits undoes it.
     """
 
-    suspicious: float = 0.05
-    broken: float = 0.2
+    suspicious: float = 0.2
+    broken: float = 0.4
 
     def __post_init__(self) -> None:
         check_thresholds(self.suspicious, self.broken)

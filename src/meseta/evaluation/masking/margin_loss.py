@@ -29,8 +29,8 @@ class MarginLoss(MaskingCheck):
     Source: Carlini & Wagner 2017, section 5 and appendix A (defensive distillation); Carlini et al. 2019, section 5.5.
     """
 
-    suspicious: float = 0.05
-    broken: float = 0.2
+    suspicious: float = 0.2
+    broken: float = 0.4
 
     def __post_init__(self) -> None:
         check_thresholds(self.suspicious, self.broken)
