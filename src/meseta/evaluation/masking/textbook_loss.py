@@ -67,8 +67,8 @@ class TextbookLoss(MaskingCheck):
         missed = precise & ~textbook
         return Observation(
             graded_gain(missed, self.suspicious, self.broken),
-            f"At {self.factor:g} eps BIM-20 breaks {percent(share(precise))} of all examples on meseta's cross-entropy, "
-            f"and on the textbook's {percent(share(missed))} fewer.",
+            f"At {self.factor:g} eps BIM-20 breaks {percent(share(precise))} of all examples on meseta's "
+            f"cross-entropy, and on the textbook's {percent(share(missed))} fewer.",
             {"missed": share(missed), "broken": share(precise)},
         )
 
