@@ -36,7 +36,7 @@ class TextbookCrossEntropy(ScalarField):
 
 @dataclass(frozen=True, kw_only=True)
 class TextbookLoss(MaskingCheck):
-    """BIM-20 on the textbook cross-entropy, which other libraries attack, leaves standing what breaks here.
+    """BIM-20 on the textbook cross-entropy, which other libraries attack, leaves standing what BIM-20 breaks here.
 
     Both are one function on paper. In float32 the textbook form loses 1 - p_y from a margin of 17 on, and everything
     from one of 100: what is published for such a model says how far its logits went, not how robust it is. Asked from
@@ -44,15 +44,15 @@ class TextbookLoss(MaskingCheck):
 
     Args:
         factor: of eps.
-        suspicious, broken: shares of the examples that gradients break and those of the textbook form do not.
+        suspicious, broken: shares of the examples that break by meseta's form and stand by the textbook's.
 
-    Cost: that of PGD-20 on cross-entropy and margin, and of BIM-20 on the examples that these break.
+    Cost: 20 forwards and backwards of all examples, and of those that break.
     Source: Ma 2020, appendix B (confidence near 1 leaves gradients zero); Croce & Hein 2020, section 4.1; Carlini &
     Wagner 2017, section 5.
     """
 
     factor: float = 2.0
-    suspicious: float = 0.04
+    suspicious: float = 0.05
     broken: float = 0.3
 
     def __post_init__(self) -> None:
@@ -62,14 +62,14 @@ class TextbookLoss(MaskingCheck):
     def examine(self, case: Case) -> Observation:
         """Attack on both forms."""
         wide = case.at(replace(case.threat, eps=self.factor * case.threat.eps))
-        bim = PGD(steps=20, loss=TextbookCrossEntropy(), random_start=False)
-        textbook = wide.broken_by(bim, among=wide.by_gradients)
-        missed = wide.by_gradients & ~textbook
+        ours = wide.broken_by(PGD(steps=20, random_start=False))
+        bim = PGD(steps=20, random_start=False, loss=TextbookCrossEntropy())
+        missed = ours & ~wide.broken_by(bim, among=ours)
         return Observation(
             graded_gain(missed, self.suspicious, self.broken),
-            f"At {self.factor:g} eps PGD-20 breaks {percent(share(wide.by_gradients))} of all examples, on "
-            f"cross-entropy or margin, and BIM-20 on the textbook cross-entropy {percent(share(textbook))} of all.",
-            {"missed": share(missed), "broken": share(wide.by_gradients)},
+            f"At {self.factor:g} eps BIM-20 breaks {percent(share(ours))} of all examples; {percent(share(missed))} of "
+            "all stand when it climbs the textbook cross-entropy instead.",
+            {"missed": share(missed), "broken": share(ours)},
         )
 
     @property
@@ -77,8 +77,8 @@ class TextbookLoss(MaskingCheck):
         """The share."""
         return (
             f"At {self.factor:g} eps BIM-20 on the textbook cross-entropy leaves more than {percent(self.suspicious)} "
-            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that PGD-20 breaks on meseta's "
-            "or on the margin." + CHANCE
+            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that it breaks on meseta's."
+            + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:
