@@ -13,8 +13,9 @@ import torch
 from common import SEED, Options, Page, options, table, trained
 from torch import Tensor, nn
 
+from meseta.attacks import Transfer
 from meseta.evaluation import provenance
-from meseta.evaluation.masking import Examination, examine
+from meseta.evaluation.masking import Examination, MaskingCheck, Transferred, all_checks, examine
 from meseta.threat import Threat
 from meseta.workflow import load_run
 
@@ -63,12 +64,19 @@ def controls(given: Options) -> tuple[dict[str, nn.Module], Tensor, Tensor, str]
     return {name: run.model for name, run in runs.items()}, x, y, about
 
 
-def trials(models: dict[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]:
-    """Yield every control, then every masked copy."""
-    yield from models.items()
+def trials(models: dict[str, nn.Module]) -> Iterator[tuple[str, str, nn.Module]]:
+    """Yield every control, then every masked copy: its name, that of the control, and the model."""
+    yield from ((name, name, model) for name, model in models.items())
     for name in TRUSTED:
         if name in models:
-            yield from ((f"{name}, {how}", mask(models[name])) for how, mask in MASKED.items())
+            yield from ((f"{name}, {how}", name, mask(models[name])) for how, mask in MASKED.items())
+
+
+def checks(models: dict[str, nn.Module], control: str) -> list[MaskingCheck]:
+    """Return all checks, with the other trusted controls as sources for the one that transfers."""
+    sources = {name: models[name] for name in TRUSTED if name in models and name != control}
+    given = [check for check in all_checks() if not isinstance(check, Transferred)]
+    return [*given, Transferred(attack=Transfer(models=sources) if sources else None)]
 
 
 def row(name: str, found: Examination) -> list[str]:
@@ -103,8 +111,9 @@ def main(given: Options) -> None:
     radii = (0.02, 0.05, 0.1) if given.runs else (0.05, 0.1, 0.2)
     stop = provenance.start(SEED, x.device)
     results = {}
-    for name, model in trials(models):
-        results[name] = examine(model, x, y, threat=[Threat(eps=eps) for eps in radii], seed=SEED)
+    threats = [Threat(eps=eps) for eps in radii]
+    for name, control, model in trials(models):
+        results[name] = examine(model, x, y, threat=threats, checks=checks(models, control), seed=SEED)
         print(" | ".join(row(name, results[name])), flush=True)
     rows = [row(name, found) for name, found in results.items()]
     header = ["model", "verdict", "eps", "PGD-20", "worst case of all searches", "faulted by"]

@@ -36,7 +36,7 @@ class TextbookCrossEntropy(ScalarField):
 
 @dataclass(frozen=True, kw_only=True)
 class TextbookLoss(MaskingCheck):
-    """BIM-20 on the textbook cross-entropy, which other libraries attack, leaves standing what breaks here.
+    """BIM-20 on the textbook cross-entropy, which other libraries attack, leaves standing what BIM-20 breaks here.
 
     Both are one function on paper. In float32 the textbook form loses 1 - p_y from a margin of 17 on, and everything
     from one of 100: what is published for such a model says how far its logits went, not how robust it is. Asked from
@@ -44,15 +44,15 @@ class TextbookLoss(MaskingCheck):
 
     Args:
         factor: of eps.
-        suspicious, broken: shares of the examples that our form breaks and the textbook form does not, from one start.
+        suspicious, broken: shares of the examples that break by meseta's form and stand by the textbook's.
 
-    Cost: that of BIM-20, and of another on the examples that it breaks.
+    Cost: 20 forwards and backwards of all examples, and of those that break.
     Source: Ma 2020, appendix B (confidence near 1 leaves gradients zero); Croce & Hein 2020, section 4.1; Carlini &
     Wagner 2017, section 5.
     """
 
     factor: float = 2.0
-    suspicious: float = 0.04
+    suspicious: float = 0.05
     broken: float = 0.3
 
     def __post_init__(self) -> None:
@@ -62,14 +62,14 @@ class TextbookLoss(MaskingCheck):
     def examine(self, case: Case) -> Observation:
         """Attack on both forms."""
         wide = case.at(replace(case.threat, eps=self.factor * case.threat.eps))
-        precise = wide.broken_by(PGD(steps=20, random_start=False))
-        textbook = wide.broken_by(PGD(steps=20, loss=TextbookCrossEntropy(), random_start=False), among=precise)
-        missed = precise & ~textbook
+        ours = wide.broken_by(PGD(steps=20, random_start=False))
+        bim = PGD(steps=20, random_start=False, loss=TextbookCrossEntropy())
+        missed = ours & ~wide.broken_by(bim, among=ours)
         return Observation(
             graded_gain(missed, self.suspicious, self.broken),
-            f"At {self.factor:g} eps BIM-20 breaks {percent(share(precise))} of all examples on meseta's "
-            f"cross-entropy, and on the textbook's {percent(share(missed))} fewer.",
-            {"missed": share(missed), "broken": share(precise)},
+            f"At {self.factor:g} eps BIM-20 breaks {percent(share(ours))} of all examples; {percent(share(missed))} of "
+            "all stand when it climbs the textbook cross-entropy instead.",
+            {"missed": share(missed), "broken": share(ours)},
         )
 
     @property
@@ -77,8 +77,8 @@ class TextbookLoss(MaskingCheck):
         """The share."""
         return (
             f"At {self.factor:g} eps BIM-20 on the textbook cross-entropy leaves more than {percent(self.suspicious)} "
-            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that BIM-20 breaks on "
-            "meseta's." + CHANCE
+            f"(suspicious) or {percent(self.broken)} (broken) of all examples standing that it breaks on meseta's."
+            + CHANCE
         )
 
     def calls_for(self) -> tuple[Attack, ...]:
