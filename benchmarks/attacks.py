@@ -258,7 +258,7 @@ def hold(contest: Contest, test: tuple[Tensor, Tensor], batch: int, rounds: int)
     scores = {name: score(call, models, *test, contest.threat) for name, call in offers.calls.items()}
     x, y = (t[:batch] for t in test)
     calls = {BARE: bare(offers.model, contest.steps)} | offers.calls
-    times = interleaved({name: lambda c=call: c(x, y) for name, call in calls.items()}, rounds, budget=120)
+    times = interleaved({name: lambda c=call: c(x, y) for name, call in calls.items()}, rounds, budget=60)
     ratio = ratios(times, BARE)
     rows = []
     for name, of in scores.items():
@@ -282,7 +282,7 @@ def hold(contest: Contest, test: tuple[Tensor, Tensor], batch: int, rounds: int)
 def main(given: Options) -> None:
     stop = provenance.start(SEED, "cpu")
     net, versions = trained(given.quick), installed()
-    n, batch, rounds, steps = (24, 8, 2, 5) if given.quick else (200, 128, 7, 40)
+    n, batch, rounds, steps = (24, 8, 2, 5) if given.quick else (100, 64, 5, 40)
     long = 2 * steps if given.quick else 100
     test = net.test(n)
     contests = [
