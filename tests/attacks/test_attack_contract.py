@@ -35,39 +35,49 @@ def net(d=12, classes=3):
     )
 
 
+DEAR = {"AutoAttack", "CarliniWagner", "FMN", "Haat", "SecondOrder", "Transfer"}
+"""Attacks that take more passes in a case than the others, and so meet fewer cases."""
+
+
+def cases(attack):
+    return 40 if attack.__name__ in DEAR else 110
+
+
 @every_attack
-@settings(max_examples=80, deadline=None)
-@given(
-    norm=st.integers(0, 2),
-    eps=st.floats(0.01, 2),
-    bounds=st.sampled_from([(0.0, 1.0), (-1.0, 2.0), None]),
-    shape=st.sampled_from([(12,), (3, 2, 2), (1, 12)]),
-    classes=st.integers(2, 4),
-    dtype=st.sampled_from([torch.float32, torch.float64]),
-    seed=st.integers(0, 100),
-)
-def test_a_thousand_results_are_inside_and_repeat(attack, norm, eps, bounds, shape, classes, dtype, seed):
-    threat = Threat(attack.norms[norm % len(attack.norms)], eps, bounds)
-    low, high = bounds or (-1.0, 1.0)
-    x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
-    y = torch.arange(4) % classes
-    model = net(classes=classes).to(dtype)
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    first, second = (
-        quick(attack, threat=threat)(model, x, y, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
+def test_results_are_inside_repeat_under_a_seed_and_leave_the_model_alone(attack):
+    @settings(max_examples=cases(attack), deadline=None)
+    @given(
+        norm=st.sampled_from(attack.norms),
+        eps=st.floats(0.01, 2),
+        bounds=st.sampled_from([(0.0, 1.0), (-1.0, 2.0), None]),
+        shape=st.sampled_from([(12,), (3, 2, 2), (1, 12)]),
+        classes=st.integers(2, 4),
+        dtype=st.sampled_from([torch.float32, torch.float64]),
+        seed=st.integers(0, 100),
     )
-    assert first.shape == x.shape
-    assert first.dtype == dtype
-    assert threat.contains(first, x).all()
-    assert torch.equal(first, second)
-    assert model.training
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    def holds(norm, eps, bounds, shape, classes, dtype, seed):
+        threat = Threat(norm, eps, bounds)
+        low, high = bounds or (-1.0, 1.0)
+        x = (low + (high - low) * torch.rand(4, *shape, generator=torch.Generator().manual_seed(seed))).to(dtype)
+        y = torch.arange(4) % classes
+        model = net(classes=classes).to(dtype)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        first, second = (
+            quick(attack, threat=threat)(model, x, y, generator=torch.Generator().manual_seed(seed)) for _ in range(2)
+        )
+        assert first.shape == x.shape
+        assert first.dtype == dtype
+        assert threat.contains(first, x).all()
+        assert torch.equal(first, second)
+        assert model.training
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+
+    holds()
 
 
 def test_the_cases_are_a_thousand():
-    each = test_a_thousand_results_are_inside_and_repeat._hypothesis_internal_use_settings
-    assert len(ATTACKS) * each.max_examples >= 1000
+    assert sum(cases(attack) for _, attack in ATTACKS) >= 1000
 
 
 @every_attack
