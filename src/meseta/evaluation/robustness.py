@@ -301,7 +301,7 @@ def _known(
     return known
 
 
-SUSPICIOUS, BROKEN = 0.03, 0.1
+SUSPICIOUS, BROKEN = 0.05, 0.1
 """Shares of all examples that searches without gradients break after all gradient attacks, as for `BlackBox`."""
 
 

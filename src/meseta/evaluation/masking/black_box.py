@@ -32,7 +32,7 @@ class BlackBox(MaskingCheck):
     """
 
     queries: int = 500
-    suspicious: float = 0.03
+    suspicious: float = 0.05
     broken: float = 0.1
 
     def __post_init__(self) -> None:
