@@ -45,8 +45,11 @@ def judge_attack(model: Model, x: Tensor, y: Tensor, returned: Tensor, threat: T
 @contextmanager
 def repeatable(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's global generator for the block, for models that draw from it, and put it back."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        torch.default_generator.manual_seed(seed)  # not torch.manual_seed, which reaches every device
+        for each in devices:
+            torch.cuda.default_generators[each.index or 0].manual_seed(seed)
         yield
 
 

@@ -17,7 +17,7 @@ from meseta.autodiff.gradient import derivatives_of_derivatives, leaf, value_and
 from meseta.autodiff.scalar_fields import Decision, Model, ScalarField
 from meseta.checks import at_least, eval_mode
 from meseta.errors import NoGradient
-from meseta.evaluation.judge import judge_attack, predict
+from meseta.evaluation.judge import judge_attack, predict, repeatable
 from meseta.evaluation.record import Finding, Level
 from meseta.threat import Threat
 
@@ -50,11 +50,7 @@ class Case:
     @contextmanager
     def undisturbed(self) -> Iterator[None]:
         """Borrow the model in eval mode; what it draws from torch's global generator is repeatable and put back."""
-        devices = [self.x.device] if self.x.is_cuda else []
-        with eval_mode(self.model), torch.random.fork_rng(devices):
-            torch.default_generator.manual_seed(self._seed)  # not torch.manual_seed, which reaches every device
-            for device in devices:
-                torch.cuda.default_generators[device.index or 0].manual_seed(self._seed)
+        with eval_mode(self.model), repeatable(self._seed, self.x.device):
             yield
 
     def in_batches(self, f: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
