@@ -12,6 +12,7 @@ from meseta.version import __version__
 
 if TYPE_CHECKING:
     from meseta.evaluation.record import Masking, Record
+    from meseta.report.figure import Figure
     from meseta.workflow import Run
 
 Config = TypeVar("Config")
@@ -26,6 +27,7 @@ verbs:
   evaluate  masking checks, clean and robust accuracy of a run: worst case per example over a suite of attacks
   measure   curvature and gradients of a run, per example
   certify   bounds on the distance to the nearest adversarial example: sound ones, estimates, proxies and attacks apart
+  figure    a figure of one of the papers, from runs
   report    one HTML page, figures and a Markdown table from the records of runs
   list      every objective, attack, measure, model and data set, in one line each
 
@@ -173,6 +175,44 @@ def report(arguments: list[str]) -> None:
     _report(find_records(parsed.runs), parsed.out or first / "report.html")
 
 
+def figure(arguments: list[str]) -> None:
+    """Draw a figure of one of the papers."""
+    from meseta.configuration import parse, parser
+    from meseta.evaluation.record import read_record
+    from meseta.registry import paper_figures, summary
+    from meseta.workflow import load_run
+
+    figures = paper_figures()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: meseta figure FIGURE [RUN ...] [--out FOLDER] [OPTIONS]\n\nA figure of one of the papers.\n")
+        print("\n".join(f"  {name:<12}{summary(method)}" for name, method in figures.items()))
+        print("\n`meseta figure FIGURE --help` tells its options.")
+        return
+    name = next((one for one in figures if one.lower() == arguments[0].lower().replace("-", "")), None)
+    if name is None:
+        raise unknown_name("figure", arguments[0], figures)
+    options = parser(figures[name], prog=f"meseta figure {name}", description=summary(figures[name]))
+    options.add_argument("runs", nargs="*", type=str, metavar="RUN", help="folders of runs")
+    options.add_argument("--out", type=str, default="figures", help="the folder for PDF, PNG and page")
+    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
+    chosen, parsed = parse(options, figures[name], arguments[1:])
+    chosen.check_runs(len(parsed["runs"]))
+    require("report", "jinja2", "matplotlib", "plotly")
+    runs = [load_run(Path(run), device=parsed["device"]) for run in parsed["runs"]]
+    chosen.take(runs, _say)
+    _save_figure(chosen.draw([read_record(run.folder) for run in runs]), Path(parsed["out"]))
+
+
+def _save_figure(drawn: "Figure", folder: Path) -> None:
+    """Write a figure as PDF, PNG and page."""
+    from meseta.report import write_figure_page
+    from meseta.report.printed import save
+
+    files = [*save(drawn, folder), folder / f"{drawn.key}.html"]
+    write_figure_page(drawn, files[-1])
+    _say("figure: " + ", ".join(map(str, files)))
+
+
 def list_(arguments: list[str]) -> None:
     """List everything by name."""
     import argparse
@@ -182,13 +222,14 @@ def list_(arguments: list[str]) -> None:
     from rich.text import Text
 
     from meseta.data import KNOWN
-    from meseta.registry import KINDS, methods, summary
+    from meseta.registry import KINDS, methods, paper_figures, summary
 
     argparse.ArgumentParser(prog="meseta list", description="Everything by name.").parse_args(arguments)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     sections = {kind: {name: summary(method) for name, method in methods(kind).items()} for kind in KINDS}
+    sections["figures of the papers"] = {name: summary(method) for name, method in paper_figures().items()}
     sections["data sets"] = KNOWN
     sections["recipes"] = {path.stem: _claim(path) for path in sorted(_RECIPES.glob("*.yaml"))}
     for kind, entries in sections.items():
@@ -204,6 +245,7 @@ VERBS = {
     "evaluate": evaluate,
     "measure": measure,
     "certify": certify,
+    "figure": figure,
     "report": report,
     "list": list_,
 }

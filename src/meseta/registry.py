@@ -21,12 +21,23 @@ KINDS = {
 }
 """What the project offers: the folder of each kind, and the base class of its methods."""
 
+FIGURES = ("meseta.papers", "PaperFigure")
+"""The figures of the papers, which no configuration names: the folder and the base class."""
+
 
 def methods(kind: str) -> dict[str, type[Any]]:
     """Return the concrete methods of a kind (a key of KINDS), by class name."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
-    module, base_name = KINDS[kind]
+    return _methods_of(*KINDS[kind])
+
+
+def paper_figures() -> dict[str, type[Any]]:
+    """Return the figures of the papers by class name."""
+    return _methods_of(*FIGURES)
+
+
+def _methods_of(module: str, base_name: str) -> dict[str, type[Any]]:
     folder = import_module(module)
     base = getattr(folder, base_name)
     named = {name: vars(folder)[name] for name in folder.__all__ if name in vars(folder)}

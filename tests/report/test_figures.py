@@ -21,20 +21,19 @@ from report_factory import (
 
 from meseta.report import write_figures
 from meseta.report.comparison import wilson
-from meseta.report.drawing import save_matplotlib, style, to_plotly
+from meseta.report.figure import HistogramFigure, LineFigure, bin_edges, bin_shares
 from meseta.report.figures import (
-    HistogramFigure,
-    LineFigure,
     all_figures,
     attack_curves,
-    bin_edges,
-    bin_shares,
     certified_curves,
     distance_figures,
     measure_histograms,
     robustness_curves,
     sandwich_figures,
 )
+from meseta.report.interactive import to_plotly
+from meseta.report.printed import save
+from meseta.report.style import style
 
 NAME = "SpectralCurvature(CrossEntropy)"
 
@@ -96,7 +95,7 @@ def test_signed_measures_stay_linear() -> None:
 def test_equal_values_have_one_full_bin(values: list[float | None], tmp_path: Path) -> None:
     (figure,) = histogram_of(values)
     assert max(bin_shares(figure.samples[0], bin_edges(figure))) == 100
-    assert all(file.stat().st_size for file in save_matplotlib(figure, tmp_path))
+    assert all(file.stat().st_size for file in save(figure, tmp_path))
 
 
 def test_a_run_without_finite_values_keeps_its_note() -> None:

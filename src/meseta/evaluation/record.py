@@ -5,6 +5,7 @@ that the schema does not know is an error, and so is a file of another schema ve
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -53,6 +54,8 @@ class Training(Section):
     seconds_per_epoch: float
     metrics: dict[str, float | None]
     """The last logged value of every term, for example `train/cross_entropy` and `val/accuracy`."""
+    history: dict[str, list[float | None]] = {}
+    """What was logged once an epoch, a value for each epoch; None where that epoch has none."""
 
 
 class AttackResult(Section):
@@ -255,6 +258,138 @@ class Bounded(_PerExample):
         return sum(v is None or v > radius for v in self.values) / self.n
 
 
+class Picture(Section):
+    """An array of one or three channels as bytes: 0 stands for `low`, 255 for `high`, in between linearly."""
+
+    shape: tuple[int, int, int]
+    """Channels, height, width."""
+    pixels: str
+    """The bytes in that order, in base64."""
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _as_many_bytes_as_pixels(self) -> Self:
+        channels, height, width = self.shape
+        try:
+            size = len(b64decode(self.pixels, validate=True))
+        except ValueError:
+            raise ValueError("the pixels are not base64") from None
+        if channels not in (1, 3) or min(height, width) < 1 or size != channels * height * width:
+            raise ValueError(f"a picture of shape {self.shape} cannot have {size} bytes")
+        return self
+
+
+class Pictured(Section):
+    """One example in pictures: itself, and what was found at it."""
+
+    provenance: Provenance
+    kind: Literal["adversarial", "gradient"]
+    name: str
+    """A short name of what was found, for tables."""
+    settings: str
+    """The attack, or the field whose gradient it is, with all settings, as written in Python."""
+    split: str
+    index: int
+    """Of the example in its split."""
+    label: int
+    predicted: int
+    found: int | None = None
+    """The class predicted at the adversarial example; None where none was found, or none was looked for."""
+    norm: Literal["Linf", "L2", "L1"] | None = None
+    distance: float | None = None
+    """Of the adversarial example, in that norm."""
+    pictures: dict[str, Picture]
+    """By what they show: `input`, `perturbation`, `adversarial`, `gradient`."""
+
+
+class Direction(Section):
+    """One axis of a surface."""
+
+    name: str
+    axis: str
+    """The axis with all its settings, as written in Python."""
+    forwards: float | None
+    """The coordinate at which the decision first changes along the axis, to six digits; None where it does not within
+    the span, and for surfaces without one."""
+    backwards: float | None
+    """The same against the axis, positive as well."""
+
+
+class AttackPath(Section):
+    """The way of an attack, seen on a plane."""
+
+    attack: str
+    points: list[tuple[float, float]]
+    """Coordinates of each point, of those of the plane the nearest one (L2)."""
+    off: float
+    """The distance of the last point from the plane over its distance from the origin, L2; 0 for a path in it."""
+    succeeded: bool
+    """Whether the last point is classified otherwise than the label says."""
+
+
+class Surface(Section):
+    """Scalar fields on a plane through an input, or through the parameters."""
+
+    provenance: Provenance
+    settings: str
+    """The surface with all its settings, as written in Python."""
+    space: Literal["input", "parameters"]
+    plane: str
+    """A digest of the origin and both axes: surfaces with the same one show the same plane."""
+    of: str
+    """The name of the run whose gradients the axes follow."""
+    split: str
+    index: int | None
+    """Of the example in its split; None for a mean over the first n."""
+    n: int
+    label: int | None
+    predicted: int | None
+    norm: Literal["Linf", "L2", "L1"] | None
+    """The norm in which the axes have length 1; None in the space of parameters, where they are filter-normalised."""
+    eps: float | None
+    clipped: bool
+    """Whether points outside the bounds were brought back to them, entry by entry."""
+    axes: tuple[Direction, Direction]
+    x: list[float]
+    """Coordinates along the first axis."""
+    y: list[float]
+    fields: dict[str, list[list[float | None]]]
+    """By name, for example `Decision`: a row for each coordinate of y, a value for each of x; None where not finite."""
+    ball: list[tuple[float, float]] = []
+    """The outline of the threat's ball on the plane."""
+    path: AttackPath | None = None
+
+    @model_validator(mode="after")
+    def _a_value_for_each_point(self) -> Self:
+        for name, rows in self.fields.items():
+            if [len(row) for row in rows] != [len(self.x)] * len(self.y):
+                raise ValueError(f"the field {name} does not have {len(self.y)} rows of {len(self.x)} values")
+        return self
+
+
+class Profile(Section):
+    """Functions of one variable at one example, for example the loss along a direction beside its expansions."""
+
+    provenance: Provenance
+    name: str
+    settings: str
+    split: str
+    index: int
+    x_label: str
+    y_label: str
+    x: list[float]
+    curves: dict[str, list[float | None]]
+    """By name, a value for each x; None where not finite."""
+
+    @model_validator(mode="after")
+    def _a_value_for_each_x(self) -> Self:
+        lengths = {name: len(values) for name, values in self.curves.items()}
+        if any(length != len(self.x) for length in lengths.values()):
+            raise ValueError(f"there are {len(self.x)} places, and the curves have {lengths} values")
+        return self
+
+
 class Record(Section):
     """Everything measured on one run."""
 
@@ -270,6 +405,9 @@ class Record(Section):
     evaluation: Evaluation | None = None
     measures: list[Measured] = []
     bounds: list[Bounded] = []
+    surfaces: list[Surface] = []
+    profiles: list[Profile] = []
+    pictured: list[Pictured] = []
 
 
 def read_record(path: Path) -> Record:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from meseta.lazy import lazy
 
 if TYPE_CHECKING:
-    from meseta.report.drawing import write_figures
     from meseta.report.page import write_report
+    from meseta.report.printed import write_figures
     from meseta.report.table import comparison_table, to_markdown, to_rich
 
 __all__ = ["comparison_table", "to_markdown", "to_rich", "write_figures", "write_report"]
@@ -20,7 +20,7 @@ __getattr__ = lazy(
         "comparison_table": "meseta.report.table",
         "to_markdown": "meseta.report.table",
         "to_rich": "meseta.report.table",
-        "write_figures": "meseta.report.drawing",
+        "write_figures": "meseta.report.printed",
         "write_report": "meseta.report.page",
     },
 )

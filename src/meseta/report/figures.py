@@ -1,9 +1,7 @@
-"""Figures as data: what is drawn, apart from how. `drawing` renders them for the page and for print."""
+"""The figures of a report, from records."""
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from meseta.evaluation.record import Curve, Record
 from meseta.report.comparison import (
@@ -19,10 +17,10 @@ from meseta.report.comparison import (
     wilson,
     worst_cases,
 )
+from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
 from meseta.report.verdict import is_broken
 
-BINS = 40
 UPPER_BOUND = "gradients are masked, and what attacks left is only an upper bound."
 LOG_SPAN = 100.0
 """Positive values that span this factor are shown on a logarithmic axis."""
@@ -30,90 +28,6 @@ RADII = 120
 """Points of a curve of certified accuracy."""
 LOG_NEGATIVE = 0.05
 """A measure with a larger share of negative values is signed, and stays on a linear axis."""
-
-
-@dataclass(frozen=True)
-class Series:
-    """One run's line: points and the interval of each."""
-
-    name: str
-    style: int
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class LineFigure:
-    """Lines over a common axis; `ticks` maps positions to their text, empty for the renderer's own.
-
-    Few points have markers and whiskers, many have a band; `percent` fixes the axis from 0 to 100.
-    """
-
-    key: str
-    title: str
-    x_label: str
-    y_label: str
-    series: tuple[Series, ...]
-    ticks: Mapping[float, str] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    band: bool = False
-    percent: bool = True
-    log_y: bool = False
-    of_attacks: bool = False
-    """Whether the lines are attacks on one run, which the figure names itself; elsewhere they are runs."""
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """One distance per example: a line for attacks, points for bounds, thin ones for proxies."""
-
-    name: str
-    kind: str
-    order: int
-    """Among those of its kind."""
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class CloudFigure:
-    """Several distances of the same examples, which are sorted along x; `notes` count those not on the axis."""
-
-    key: str
-    title: str
-    clouds: tuple[Cloud, ...]
-    log_y: bool
-    y_label: str
-    x_label: str = "examples, nearest first (%)"
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One run's values, all finite and all on the axis; `total` also counts those that are not."""
-
-    name: str
-    style: int
-    values: tuple[float, ...]
-    total: int
-
-
-@dataclass(frozen=True)
-class HistogramFigure:
-    """Distributions over common bins; `notes` count the values that the axis cannot show."""
-
-    key: str
-    title: str
-    x_label: str
-    samples: tuple[Sample, ...]
-    log_x: bool
-    y_label: str = "share of examples (%)"
-    notes: tuple[str, ...] = ()
-
-
-Figure = LineFigure | CloudFigure | HistogramFigure
 
 
 def all_figures(records: Sequence[Record]) -> list[Figure]:
@@ -468,24 +382,3 @@ def _off_axis(sample: Sample, finite: Sequence[float]) -> str:
         off["not finite"] = sample.total - len(finite)
     kinds = ", ".join(f"{count} {kind}" for kind, count in off.items())
     return f"{sample.name}: {kinds} of {sample.total} values, not on the axis." if kinds else ""
-
-
-def bin_edges(figure: HistogramFigure) -> list[float]:
-    """Return the edges of the bins that all samples share: equal widths on the figure's axis."""
-    values = [v for sample in figure.samples for v in sample.values]
-    low, high = min(values), max(values)
-    if low == high:
-        margin = abs(low) / 2 or 0.5
-        low, high = low - margin, high + margin
-    if not figure.log_x:
-        return [low + (high - low) * i / BINS for i in range(BINS)] + [high]
-    start, stop = math.log10(low), math.log10(high)
-    return [low] + [10 ** (start + (stop - start) * i / BINS) for i in range(1, BINS)] + [high]
-
-
-def bin_shares(sample: Sample, edges: Sequence[float]) -> list[float]:
-    """Return the share of all the sample's examples in each bin, in %; the last bin holds its upper edge too."""
-    counts = [0] * (len(edges) - 1)
-    for value in sample.values:
-        counts[min(bisect_right(edges, value), len(counts)) - 1] += 1
-    return [100 * count / max(sample.total, 1) for count in counts]

@@ -25,9 +25,8 @@ from meseta.report.comparison import (
     significant,
     threats_of,
 )
-from meseta.report.drawing import cloud_style, style, to_plotly
+from meseta.report.figure import Figure, PanelFigure, PictureFigure
 from meseta.report.figures import (
-    Figure,
     all_figures,
     attack_curves,
     certified_curves,
@@ -36,7 +35,9 @@ from meseta.report.figures import (
     robustness_curves,
     sandwich_figures,
 )
+from meseta.report.interactive import to_plotly
 from meseta.report.sandwich import KINDS, KINDS_EXPLAINED, largest, sandwiches
+from meseta.report.style import cloud_style, style
 from meseta.report.table import Cell, Column, comparison_table, transformations, worst_case_cell
 from meseta.report.verdict import Examined, Word, examined, is_broken, labelled, masking_of, matrix, verdict
 from meseta.version import __version__
@@ -82,7 +83,9 @@ def render(records: Sequence[Record]) -> str:
         kinds=kinds,
         clouds=[figure.key for figure in sandwich_figures(records)],
         figures=figures,
-        drawings={key: to_plotly(figure) for key, figure in figures.items()},
+        drawings={
+            key: to_plotly(one) for key, one in figures.items() if not isinstance(one, PictureFigure | PanelFigure)
+        },
         measures=[_measure_section(group, figures) for group in measure_groups(runs)],
         examined=checked,
         matrix=matrix(checked),

@@ -1,0 +1,9 @@
+"""The figures of the papers, one class each: `meseta figure Yu4 RUN...` draws one.
+
+Named after the first author, and SOAR and HAAT after the method: Yu 2018, Mustafa 2020, Ma 2020 (SOAR), Guo 2020,
+Mei 2022 (HAAT).
+"""
+
+from meseta.papers.base import PaperFigure
+
+__all__ = ["PaperFigure"]

@@ -1,0 +1,367 @@
+"""Figures as PDF and PNG, by matplotlib."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from meseta.errors import MissingExtra
+from meseta.evaluation.record import Record
+from meseta.files import write_whole
+from meseta.report.figure import (
+    CloudFigure,
+    Figure,
+    HistogramFigure,
+    LineFigure,
+    PanelFigure,
+    PictureFigure,
+    SurfaceFigure,
+    bin_edges,
+    bin_shares,
+    leaves,
+)
+from meseta.report.figures import all_figures
+from meseta.report.pictures import png
+from meseta.report.style import CROSSINGS, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+    from matplotlib.gridspec import SubplotSpec
+    from matplotlib.legend import Legend
+
+_LEVELS = 20
+_LINE_WIDTH = 96
+"""Characters in a line below a figure of one panel."""
+
+
+def write_figures(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Write every figure of the report into `folder` as PDF and PNG, and return the files."""
+    return [file for figure in all_figures(records) for file in save(figure, folder)]
+
+
+def save(figure: Figure, folder: Path) -> list[Path]:
+    """Write `<key>.pdf` and `<key>.png` into `folder`, each whole or not at all; fonts are embedded as TrueType."""
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise MissingExtra("matplotlib", "report") from None
+    pdf, image = folder / f"{figure.key}.pdf", folder / f"{figure.key}.png"
+    with mpl.rc_context(_print_style()):
+        canvas = _canvas(figure)
+        write_whole(pdf, lambda file: canvas.savefig(file, format="pdf", metadata={"CreationDate": None}))
+        write_whole(image, lambda file: canvas.savefig(file, format="png", dpi=200))
+    return [pdf, image]
+
+
+def _print_style() -> Any:
+    return {
+        "pdf.fonttype": 42,
+        "font.family": "DejaVu Sans",
+        "font.size": 9,
+        "axes.titlesize": 10,
+        "axes.titlelocation": "left",
+        "axes.titlepad": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.linewidth": 0.8,
+        "grid.color": "#e3e3e3",
+        "grid.linewidth": 0.6,
+        "legend.frameon": False,
+    }
+
+
+def _canvas(figure: Figure) -> "Canvas":
+    """Draw the panels of the figure, and below them one legend and the notes; the canvas grows with both."""
+    from matplotlib.figure import Figure as Canvas
+
+    rows = figure.rows if isinstance(figure, PanelFigure) else ((figure,),)
+    width, heights = _size(rows)
+    line = int(_LINE_WIDTH * width / 6)
+    notes = list(dict.fromkeys([*figure.notes, *(note for one in leaves([figure]) for note in one.notes)]))
+    text = [part for note in notes for part in textwrap.wrap(note, int(line * 0.8))]
+    names = list(dict.fromkeys(name for one in leaves([figure]) for name in _names(one)))
+    columns = max(1, min(4 * round(width / 6), len(names), line // (max(map(len, names), default=0) + 8)))
+    below = 0.19 * (-(-len(names) // columns) + len(text))
+    title = textwrap.wrap(figure.title, int(line * 0.73)) if isinstance(figure, PanelFigure) else []
+    canvas = Canvas(figsize=(width, sum(heights) + below + 0.25 * len(title)), layout="constrained")
+    grid = canvas.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
+    handles: dict[str, Any] = {}
+    for i, row in enumerate(rows):
+        for j, panel in enumerate(row):
+            handles = {**_draw(canvas, grid[i, j], panel, width / len(row)), **handles}
+    if title:
+        canvas.suptitle("\n".join(title), x=0.01, ha="left", parse_math=False)
+    if text:
+        canvas.supxlabel("\n".join(text), x=0.01, ha="left", fontsize=9, parse_math=False)
+    if names:
+        # Labels are set afterwards: matplotlib leaves out the ones that start with an underscore.
+        placeholders = [str(i) for i in range(len(names))]
+        drawn = [handles[name] for name in names]
+        legend = canvas.legend(drawn, placeholders, loc="outside lower left", ncols=columns)
+        _rename(legend, names)
+    return canvas
+
+
+def _size(rows: Sequence[Sequence[Figure]]) -> tuple[float, list[float]]:
+    """Return the width of the canvas and the height of each row, in inches."""
+    columns = max(map(len, rows))
+    if columns == 1 and len(rows) == 1 and not isinstance(rows[0][0], SurfaceFigure | PictureFigure):
+        return 6, [3.6]
+    width = max(6.0, *(sum(_panel_width(panel, columns) for panel in row) for row in rows))
+    return width, [max(_panel_height(panel, width / len(row)) for panel in row) for row in rows]
+
+
+def _panel_width(panel: Figure, columns: int) -> float:
+    if isinstance(panel, PictureFigure):
+        return max(3.0, 1.15 * len(panel.columns) + 0.8)
+    return 3.6 if isinstance(panel, SurfaceFigure) or columns > 1 else 6
+
+
+def _panel_height(panel: Figure, width: float) -> float:
+    if isinstance(panel, PictureFigure):
+        return 0.5 + len(panel.rows) * ((width - 0.8) / max(1, len(panel.columns)) + 0.3)
+    return 0.9 * min(width, 4.2) if isinstance(panel, SurfaceFigure) else 2.8
+
+
+def _draw(canvas: "Canvas", place: "SubplotSpec", panel: Figure, width: float) -> Mapping[str, Any]:
+    """Draw one panel, and return its handles for the legend by their names."""
+    if isinstance(panel, PictureFigure):
+        _draw_pictures(canvas, place, panel)
+        return {}
+    if isinstance(panel, PanelFigure):
+        raise TypeError("panels hold no panels")
+    relief = isinstance(panel, SurfaceFigure) and panel.relief
+    axes = canvas.add_subplot(place, **({"projection": "3d"} if relief else {}))
+    if isinstance(panel, SurfaceFigure):
+        handles = _draw_relief(canvas, axes, panel) if relief else _draw_contours(canvas, axes, panel)
+    elif isinstance(panel, LineFigure):
+        handles = _draw_lines(axes, panel)
+    elif isinstance(panel, CloudFigure):
+        handles = _draw_clouds(axes, panel)
+    else:
+        handles = _draw_steps(axes, panel)
+    characters = int(12 * width)
+    axes.set_title("\n".join(textwrap.wrap(panel.title, characters)), parse_math=False)
+    axes.set_xlabel(textwrap.shorten(panel.x_label, characters, placeholder=" …"), parse_math=False)
+    axes.set_ylabel(textwrap.shorten(panel.y_label, characters, placeholder=" …"), parse_math=False)
+    return dict(zip(_names(panel), handles, strict=True))
+
+
+def _names(figure: Figure) -> list[str]:
+    """Return the names in the legend of a panel, in the order of what is drawn."""
+    if isinstance(figure, LineFigure):
+        return [one.name for one in figure.series]
+    if isinstance(figure, CloudFigure):
+        return [one.name for one in figure.clouds]
+    if isinstance(figure, HistogramFigure):
+        return [one.name for one in figure.samples]
+    return [name for name, _ in _overlays(figure)] if isinstance(figure, SurfaceFigure) else []
+
+
+def _rename(legend: "Legend", names: Sequence[str]) -> None:
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_parse_math(False)
+        text.set_text(name)
+
+
+def _draw_lines(axes: "Axes", figure: LineFigure) -> list[Any]:
+    handles = []
+    for series in figure.series:
+        look = style(series.style)
+        marker = look.marker if not figure.band or len(series.x) == 1 else None
+        if has_bands(figure):
+            axes.fill_between(series.x, series.low, series.high, color=look.colour, alpha=0.15, linewidth=0)
+        elif not figure.band:
+            below = [y - low for low, y in zip(series.low, series.y, strict=True)]
+            above = [high - y for high, y in zip(series.high, series.y, strict=True)]
+            axes.errorbar(series.x, series.y, (below, above), fmt="none", color=look.colour, elinewidth=0.8, capsize=2)
+        handles += axes.plot(
+            series.x, series.y, color=look.colour, linestyle=_dash(look), linewidth=1.5, marker=marker, markersize=5
+        )
+    if figure.percent:
+        axes.set_ylim(0, 101)
+    elif figure.log_y:
+        axes.set_yscale("log")
+    if figure.log_x:
+        axes.set_xscale("log")
+    if figure.ticks:
+        axes.set_xticks(list(figure.ticks), list(figure.ticks.values()))
+        axes.minorticks_off()
+    return handles
+
+
+def _draw_clouds(axes: "Axes", figure: CloudFigure) -> list[Any]:
+    handles = []
+    for depth, cloud in enumerate(figure.clouds):
+        look = cloud_style(cloud)
+        handles += axes.plot(
+            cloud.x,
+            cloud.y,
+            color=look.colour,
+            linestyle="solid" if look.line else "none",
+            linewidth=1.5,
+            marker=None if look.line else look.marker,
+            markersize=look.size / 1.5,
+            markeredgewidth=0,
+            alpha=look.opacity,
+            zorder=2 + (0 if cloud.kind == "proxy" else 1) + depth / 100,
+        )
+    axes.set_xlim(-1, 101)
+    if figure.log_y:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    return handles
+
+
+def _draw_steps(axes: "Axes", figure: HistogramFigure) -> list[Any]:
+    edges = bin_edges(figure)
+    filled = len(figure.samples) <= FILLED_SAMPLES
+    handles = []
+    for sample in figure.samples:
+        look = style(sample.style)
+        shares = bin_shares(sample, edges)
+        if filled:
+            axes.stairs(shares, edges, color=look.colour, fill=True, alpha=0.12)
+        handles += axes.plot(
+            [edges[0], *edges],
+            [0, *shares, 0],
+            color=look.colour,
+            linestyle=_dash(look),
+            linewidth=1.5,
+            drawstyle="steps-post",
+        )
+    if figure.log_x:
+        axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    return handles
+
+
+def _dash(look: Style) -> Any:
+    """Return matplotlib's dash, whose lengths are in line widths."""
+    return (0, tuple(length / 2 for length in look.dash)) if look.dash else "solid"
+
+
+def _grid(values: Sequence[Sequence[float | None]]) -> Any:
+    """Return the values as a masked array."""
+    import numpy as np
+
+    return np.ma.masked_invalid(np.array(values, dtype=float))
+
+
+def _colours(figure: SurfaceFigure) -> dict[str, Any]:
+    low, high = diverging_span(figure)
+    return {"cmap": "RdBu" if figure.diverging else "cividis", "vmin": low, "vmax": high}
+
+
+def _overlays(figure: SurfaceFigure) -> list[tuple[str, dict[str, Any]]]:
+    """Return the lines on the map with their looks, by their names in the legend."""
+    boundary = {"color": "black", "linewidth": 1.8}
+    lines: list[tuple[str, dict[str, Any]]] = [("decision boundary", boundary)] if figure.boundary else []
+    if figure.relief:
+        return lines
+    if figure.ball:
+        lines.append((figure.ball_label, {"color": "black", "linewidth": 1.1, "linestyle": (0, (4, 2))}))
+    if figure.path:
+        look = {"color": "#d55e00", "linewidth": 1.3, "marker": "o", "markersize": 3, "markeredgecolor": "white"}
+        lines.append((figure.path_label, look | {"markeredgewidth": 0.4}))
+    if figure.crossings:
+        look = {"color": "white", "marker": "^", "markersize": 6, "markeredgecolor": "black", "linestyle": "none"}
+        lines.append((CROSSINGS, look))
+    return lines
+
+
+def _draw_contours(canvas: "Canvas", axes: "Axes", figure: SurfaceFigure) -> list[Any]:
+    import numpy as np
+    from matplotlib.lines import Line2D
+
+    low, high = diverging_span(figure)
+    levels = np.linspace(low, high, _LEVELS + 1)
+    values = _grid(figure.values)
+    filled = axes.contourf(figure.x, figure.y, values, levels, extend="both", **_colours(figure))
+    filled.set_rasterized(True)
+    axes.contour(figure.x, figure.y, values, levels, colors="black", linewidths=0.3, alpha=0.4)
+    if figure.boundary and _crosses(figure.boundary):
+        axes.contour(figure.x, figure.y, _grid(figure.boundary), [0.0], colors="black", linewidths=1.8)
+    axes.plot([0], [0], marker="o", color="white", markeredgecolor="black", markersize=6, linestyle="none")
+    drawn = {figure.ball_label: figure.ball, figure.path_label: figure.path, CROSSINGS: figure.crossings}
+    handles = []
+    for name, look in _overlays(figure):
+        if points := drawn.get(name):
+            axes.plot(*zip(*points, strict=True), **look)
+        handles.append(Line2D([], [], **look))
+    axes.set_xlim(figure.x[0], figure.x[-1])
+    axes.set_ylim(figure.y[0], figure.y[-1])
+    axes.set_aspect("equal")
+    axes.grid(False)
+    bar = canvas.colorbar(filled, ax=axes, shrink=0.85, pad=0.02)
+    bar.set_label(figure.value_label, parse_math=False)
+    return handles
+
+
+def _crosses(values: Sequence[Sequence[float | None]]) -> bool:
+    found = [value for row in values for value in row if value is not None]
+    return bool(found) and min(found) <= 0 <= max(found)
+
+
+def _draw_relief(canvas: "Canvas", axes: Any, figure: SurfaceFigure) -> list[Any]:
+    import numpy as np
+    from matplotlib.lines import Line2D
+
+    x, y = np.meshgrid(figure.x, figure.y)
+    low, high = diverging_span(figure)
+    values = _grid(figure.values)
+    axes.plot_surface(
+        x, y, values.filled(np.nan), rcount=60, ccount=60, linewidth=0, rasterized=True, **_colours(figure)
+    )
+    if figure.boundary and _crosses(figure.boundary) and figure.boundary == figure.values:
+        axes.contour(x, y, values, [0.0], colors="black", linewidths=1.5)
+    axes.set_zlim(min(low, float(values.min())), max(high, float(values.max())))
+    axes.set_zlabel(figure.value_label, parse_math=False)
+    axes.view_init(28, -60)
+    return [Line2D([], [], **look) for _, look in _overlays(figure)]
+
+
+def _draw_pictures(canvas: "Canvas", place: "SubplotSpec", figure: PictureFigure) -> None:
+    from matplotlib.image import imread
+
+    grid = place.subgridspec(max(1, len(figure.rows)), max(1, len(figure.columns)))
+    for i, (label, tiles) in enumerate(figure.rows):
+        for j, tile in enumerate(tiles):
+            axes = canvas.add_subplot(grid[i, j])
+            axes.set_axis_off()
+            if i == 0:
+                axes.set_title(figure.columns[j], fontsize=8, loc="center", parse_math=False, pad=4)
+            if j == 0:
+                axes.text(
+                    -0.08,
+                    0.5,
+                    textwrap.fill(label, 18),
+                    transform=axes.transAxes,
+                    ha="right",
+                    va="center",
+                    fontsize=8,
+                    parse_math=False,
+                )
+            if tile is None:
+                continue
+            if tile.picture:
+                axes.imshow(
+                    imread(BytesIO(png(tile.picture, signed=tile.signed)), format="png"), interpolation="nearest"
+                )
+            else:
+                axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", fontsize=8)
+            axes.text(
+                0.5,
+                -0.04,
+                textwrap.fill(tile.caption, 24),
+                transform=axes.transAxes,
+                ha="center",
+                va="top",
+                fontsize=7,
+                parse_math=False,
+            )
