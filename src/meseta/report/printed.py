@@ -95,14 +95,17 @@ def _canvas(figure: Figure) -> "Canvas":
             handles = {**_draw(canvas, grid[i, j], panel, width / len(row)), **handles}
     if title:
         canvas.suptitle("\n".join(title), x=0.01, ha="left", parse_math=False)
-    if text:
+    if text and not names:
         canvas.supxlabel("\n".join(text), x=0.01, ha="left", fontsize=9, parse_math=False)
     if names:
         # Labels are set afterwards: matplotlib leaves out the ones that start with an underscore.
         placeholders = [str(i) for i in range(len(names))]
         drawn = [handles[name] for name in names]
-        legend = canvas.legend(drawn, placeholders, loc="outside lower left", ncols=columns)
+        legend = canvas.legend(drawn, placeholders, loc="outside lower left", ncols=columns, alignment="left")
         _rename(legend, names)
+        if text:
+            legend.set_title("\n".join(text))
+            legend.get_title().set_parse_math(False)
     return canvas
 
 
