@@ -27,6 +27,7 @@ verbs:
   evaluate  masking checks, clean and robust accuracy of a run: worst case per example over a suite of attacks
   measure   curvature and gradients of a run, per example
   certify   bounds on the distance to the nearest adversarial example: sound ones, estimates, proxies and attacks apart
+  surface   a decision or loss surface around an example, or around the parameters, of runs side by side
   figure    a figure of one of the papers, from runs
   report    one HTML page, figures and a Markdown table from the records of runs
   list      every objective, attack, measure, model and data set, in one line each
@@ -161,6 +162,66 @@ def certify(arguments: list[str]) -> None:
     _draw(record, run.folder / "figures")
 
 
+def surface(arguments: list[str]) -> None:
+    """Look at a surface of runs."""
+    from meseta.configuration import parse, parser
+    from meseta.report.surfaces import surface_figures
+    from meseta.workflow import SurfaceConfig, load_run, surface_runs
+
+    options = parser(
+        SurfaceConfig,
+        prog="meseta surface",
+        usage="meseta surface RUN [RUN ...] [--index 7] [--space input] [--axes random adversarial] "
+        "[--field decision ...] [OPTIONS]",
+        description="Fields on a plane through an example, or through the parameters, of runs side by side: maps with "
+        "the decision boundary, the ball of the threat and the way of an attack, and reliefs to turn. `--axes` and "
+        "`--field` take names as `meseta list` has them, in small letters too; `loss` is the cross-entropy.",
+    )
+    options.add_argument("runs", nargs="+", type=str, metavar="RUN", help="folders of runs")
+    options.add_argument(
+        "--out", type=str, default=None, help="the folder for PDF, PNG and page; RUN/figures if left out"
+    )
+    options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
+    config, parsed = parse(options, SurfaceConfig, _names(_names(arguments, "axes", "axes"), "field", "fields"))
+    require("report", "jinja2", "matplotlib", "plotly")  # before the work, not after
+    runs = [load_run(Path(run), device=parsed["device"]) for run in parsed["runs"]]
+    side = config.resolution or (101 if config.space == "input" else 31)
+    with _progress("looking", len(runs) * side**2) as advance:
+        sections = surface_runs(runs, config, progress=advance)
+    seen = [run.record.model_copy(update={"surfaces": [one]}) for run, one in zip(runs, sections, strict=True)]
+    for drawn in surface_figures(seen):
+        for note in drawn.notes:
+            _say(note)
+        _save_figure(drawn, Path(parsed["out"]) if parsed["out"] else runs[0].folder / "figures")
+
+
+def _names(arguments: Sequence[str], option: str, field: str) -> list[str]:
+    """Translate `--axes random adversarial` into `--axes=[Random, Adversarial]`; names of anything else stay."""
+    from meseta.registry import methods
+
+    known = {"axes": "axes", "fields": "scalar fields"}[field]
+    by_word = {name.lower(): name for name in methods(known)} | ({"loss": "CrossEntropy"} if field == "fields" else {})
+    kept, words, reading = list[str](), list[str](), False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if name in (f"--{option}", f"--{field}") and not value.startswith("["):
+            reading = True
+            if not equals:
+                continue
+            argument = value
+        found = by_word.get(argument.lower().replace("_", "").replace("-", "")) if reading else None
+        if found:
+            words.append(found)
+            continue
+        if reading and not words:
+            if not argument.startswith("["):
+                raise unknown_name(option, argument, sorted(by_word))
+            argument = f"--{field}={argument}"
+        reading = False
+        kept.append(argument)
+    return [*kept, f"--{field}=[{', '.join(words)}]"] if words else kept
+
+
 def report(arguments: list[str]) -> None:
     """Write the report of runs."""
     import argparse
@@ -245,6 +306,7 @@ VERBS = {
     "evaluate": evaluate,
     "measure": measure,
     "certify": certify,
+    "surface": surface,
     "figure": figure,
     "report": report,
     "list": list_,

@@ -18,6 +18,7 @@ KINDS = {
     "solvers": ("meseta.linalg", "Solver"),
     "optimizers": ("meseta.training", "Optimizer"),
     "schedules": ("meseta.schedules", "Schedule"),
+    "axes": ("meseta.surfaces", "Axis"),
 }
 """What the project offers: the folder of each kind, and the base class of its methods."""
 

@@ -12,8 +12,18 @@ if TYPE_CHECKING:
     from meseta.evaluation.nearest import distances
     from meseta.evaluation.robustness import evaluate
     from meseta.evaluation.statistics import certify, measure
+    from meseta.evaluation.surfaces import parameter_surface, surface
 
-__all__ = ["Judgement", "certify", "distances", "evaluate", "judge_attack", "measure"]
+__all__ = [
+    "Judgement",
+    "certify",
+    "distances",
+    "evaluate",
+    "judge_attack",
+    "measure",
+    "parameter_surface",
+    "surface",
+]
 
 __getattr__ = lazy(
     __name__,
@@ -24,5 +34,7 @@ __getattr__ = lazy(
         "evaluate": "meseta.evaluation.robustness",
         "judge_attack": "meseta.evaluation.judge",
         "measure": "meseta.evaluation.statistics",
+        "parameter_surface": "meseta.evaluation.surfaces",
+        "surface": "meseta.evaluation.surfaces",
     },
 )

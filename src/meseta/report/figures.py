@@ -19,6 +19,7 @@ from meseta.report.comparison import (
 )
 from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
+from meseta.report.surfaces import surface_figures
 from meseta.report.verdict import is_broken
 
 UPPER_BOUND = "gradients are masked, and what attacks left is only an upper bound."
@@ -40,6 +41,7 @@ def all_figures(records: Sequence[Record]) -> list[Figure]:
         *sandwich_figures(records),
         *(figure for group in groups for figure in measure_figures(group)),
         *attack_curves(records),
+        *surface_figures(records),
     ]
 
 

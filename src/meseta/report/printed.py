@@ -82,7 +82,7 @@ def _canvas(figure: Figure) -> "Canvas":
     width, heights = _size(rows)
     line = int(_LINE_WIDTH * width / 6)
     notes = list(dict.fromkeys([*figure.notes, *(note for one in leaves([figure]) for note in one.notes)]))
-    text = [part for note in notes for part in textwrap.wrap(note, int(line * 0.8))]
+    text = [part for note in notes for part in textwrap.wrap(note, int(line * 0.95))]
     names = list(dict.fromkeys(name for one in leaves([figure]) for name in _names(one)))
     columns = max(1, min(4 * round(width / 6), len(names), line // (max(map(len, names), default=0) + 8)))
     below = 0.19 * (-(-len(names) // columns) + len(text))
@@ -91,8 +91,14 @@ def _canvas(figure: Figure) -> "Canvas":
     grid = canvas.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
     handles: dict[str, Any] = {}
     for i, row in enumerate(rows):
+        scales: dict[Any, list[Axes]] = {}
         for j, panel in enumerate(row):
-            handles = {**_draw(canvas, grid[i, j], panel, width / len(row)), **handles}
+            axes, found = _draw(canvas, grid[i, j], panel, width / len(row))
+            handles = {**found, **handles}
+            if isinstance(panel, SurfaceFigure) and axes:
+                scales.setdefault((panel.span, panel.diverging, panel.value_label), []).append(axes)
+        for (_, _, label), members in scales.items():
+            _colour_bar(canvas, members, label)
     if title:
         canvas.suptitle("\n".join(title), x=0.01, ha="left", parse_math=False)
     if text and not names:
@@ -127,20 +133,30 @@ def _panel_width(panel: Figure, columns: int) -> float:
 def _panel_height(panel: Figure, width: float) -> float:
     if isinstance(panel, PictureFigure):
         return 0.5 + len(panel.rows) * ((width - 0.8) / max(1, len(panel.columns)) + 0.3)
-    return 0.9 * min(width, 4.2) if isinstance(panel, SurfaceFigure) else 2.8
+    return 0.8 * min(width, 4.2) if isinstance(panel, SurfaceFigure) else 2.8
 
 
-def _draw(canvas: "Canvas", place: "SubplotSpec", panel: Figure, width: float) -> Mapping[str, Any]:
-    """Draw one panel, and return its handles for the legend by their names."""
+def _colour_bar(canvas: "Canvas", members: "Sequence[Axes]", label: str) -> None:
+    """Explain the colours that panels of a row have in common."""
+    from matplotlib.ticker import MaxNLocator
+
+    bar = canvas.colorbar(members[0].collections[0], ax=members, shrink=0.8, pad=0.02, aspect=24, ticks=MaxNLocator(7))
+    bar.set_label(label, parse_math=False)
+
+
+def _draw(
+    canvas: "Canvas", place: "SubplotSpec", panel: Figure, width: float
+) -> "tuple[Axes | None, Mapping[str, Any]]":
+    """Draw one panel, and return its axes and its handles for the legend by their names."""
     if isinstance(panel, PictureFigure):
         _draw_pictures(canvas, place, panel)
-        return {}
+        return None, {}
     if isinstance(panel, PanelFigure):
         raise TypeError("panels hold no panels")
     relief = isinstance(panel, SurfaceFigure) and panel.relief
     axes = canvas.add_subplot(place, **({"projection": "3d"} if relief else {}))
     if isinstance(panel, SurfaceFigure):
-        handles = _draw_relief(canvas, axes, panel) if relief else _draw_contours(canvas, axes, panel)
+        handles = _draw_relief(axes, panel) if relief else _draw_contours(axes, panel)
     elif isinstance(panel, LineFigure):
         handles = _draw_lines(axes, panel)
     elif isinstance(panel, CloudFigure):
@@ -151,7 +167,7 @@ def _draw(canvas: "Canvas", place: "SubplotSpec", panel: Figure, width: float) -
     axes.set_title("\n".join(textwrap.wrap(panel.title, characters)), parse_math=False)
     axes.set_xlabel(textwrap.shorten(panel.x_label, characters, placeholder=" …"), parse_math=False)
     axes.set_ylabel(textwrap.shorten(panel.y_label, characters, placeholder=" …"), parse_math=False)
-    return dict(zip(_names(panel), handles, strict=True))
+    return axes, dict(zip(_names(panel), handles, strict=True))
 
 
 def _names(figure: Figure) -> list[str]:
@@ -278,15 +294,13 @@ def _overlays(figure: SurfaceFigure) -> list[tuple[str, dict[str, Any]]]:
     return lines
 
 
-def _draw_contours(canvas: "Canvas", axes: "Axes", figure: SurfaceFigure) -> list[Any]:
-    import numpy as np
+def _draw_contours(axes: "Axes", figure: SurfaceFigure) -> list[Any]:
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import MaxNLocator
 
-    low, high = diverging_span(figure)
-    levels = np.linspace(low, high, _LEVELS + 1)
+    levels = MaxNLocator(_LEVELS).tick_values(*diverging_span(figure))
     values = _grid(figure.values)
-    filled = axes.contourf(figure.x, figure.y, values, levels, extend="both", **_colours(figure))
-    filled.set_rasterized(True)
+    axes.contourf(figure.x, figure.y, values, levels, **_colours(figure)).set_rasterized(True)
     axes.contour(figure.x, figure.y, values, levels, colors="black", linewidths=0.3, alpha=0.4)
     if figure.boundary and _crosses(figure.boundary):
         axes.contour(figure.x, figure.y, _grid(figure.boundary), [0.0], colors="black", linewidths=1.8)
@@ -301,8 +315,6 @@ def _draw_contours(canvas: "Canvas", axes: "Axes", figure: SurfaceFigure) -> lis
     axes.set_ylim(figure.y[0], figure.y[-1])
     axes.set_aspect("equal")
     axes.grid(False)
-    bar = canvas.colorbar(filled, ax=axes, shrink=0.85, pad=0.02)
-    bar.set_label(figure.value_label, parse_math=False)
     return handles
 
 
@@ -311,7 +323,7 @@ def _crosses(values: Sequence[Sequence[float | None]]) -> bool:
     return bool(found) and min(found) <= 0 <= max(found)
 
 
-def _draw_relief(canvas: "Canvas", axes: Any, figure: SurfaceFigure) -> list[Any]:
+def _draw_relief(axes: Any, figure: SurfaceFigure) -> list[Any]:
     import numpy as np
     from matplotlib.lines import Line2D
 

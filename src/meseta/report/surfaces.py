@@ -1,0 +1,170 @@
+"""Figures of surfaces: runs side by side on one plane and one scale of colours."""
+
+from collections.abc import Iterable, Sequence
+
+from meseta.evaluation.record import Direction, Record, Surface
+from meseta.report.comparison import NORMS, Run, eps_text, runs_of, significant, slug, unique
+from meseta.report.figure import PanelFigure, SurfaceFigure
+
+COLUMNS = 3
+"""Panels in a row."""
+FIELDS = {
+    "Decision": "decision function L(x)",
+    "CrossEntropy": "cross-entropy loss",
+    "Margin": "margin to the runner-up",
+    "Logit": "logit of the label",
+}
+"""Fields in words."""
+_ZERO_IN_THE_MIDDLE = ("Decision", "Margin", "DLR")
+BOUNDARY = "Decision"
+
+
+def surface_figures(records: Sequence[Record]) -> list[PanelFigure]:
+    """Return a figure for each surface and each field: the runs that have it side by side, on one scale of colours.
+
+    Fields other than the decision function are shown where they were asked for; that one is always there, and shown
+    where it is alone.
+    """
+    groups: dict[tuple[object, ...], list[tuple[Run, Surface]]] = {}
+    for run in runs_of(records):
+        for surface in run.record.surfaces:
+            groups.setdefault(_identity(surface), []).append((run, surface))
+    found = [(members, name) for members in groups.values() for name in shown_fields(members[0][1])]
+    keys = unique([_key(members[0][1], name) for members, name in found])
+    return [_figure(key, members, name) for key, (members, name) in zip(keys, found, strict=True)]
+
+
+def shown_fields(surface: Surface) -> list[str]:
+    """Return the fields that a surface was made for."""
+    return [name for name in surface.fields if name != BOUNDARY] or [BOUNDARY]
+
+
+def _identity(surface: Surface) -> tuple[object, ...]:
+    axes = tuple(axis.axis for axis in surface.axes)
+    ends = (surface.x[0], surface.x[-1], surface.y[0], surface.y[-1])
+    where = (surface.space, surface.split, surface.index, surface.n, surface.norm, surface.eps, surface.clipped)
+    return (*where, axes, ends, tuple(shown_fields(surface)), surface.settings)
+
+
+def _key(surface: Surface, name: str) -> str:
+    where = "parameters" if surface.index is None else f"{surface.index}"
+    return "-".join(["surface", where, *(slug(axis.name) for axis in surface.axes), slug(name)])
+
+
+def _figure(key: str, members: Sequence[tuple[Run, Surface]], name: str) -> PanelFigure:
+    first = members[0][1]
+    span = common_span((surface for _, surface in members), name)
+    panels = [panel(surface, name, span, key=f"{key}-{run.style}", title=run.short) for run, surface in members]
+    rows = [tuple(panels[i : i + COLUMNS]) for i in range(0, len(panels), COLUMNS)]
+    return PanelFigure(key, title(first, name), tuple(rows), _notes(members))
+
+
+def title(surface: Surface, name: str) -> str:
+    """Return what is seen: the field and where."""
+    what = in_words(name)
+    where = "parameters" if surface.index is None else f"example {surface.index}"
+    return f"{what[0].upper()}{what[1:]} around {where}"
+
+
+def in_words(name: str) -> str:
+    """Return a field in words, or as it is written."""
+    return FIELDS.get(name, name)
+
+
+def common_span(surfaces: Iterable[Surface], name: str) -> tuple[float, float]:
+    """Return the lowest and the highest finite value of a field on all of the surfaces."""
+    values = [v for one in surfaces for row in one.fields[name] for v in row if v is not None]
+    return (min(values), max(values)) if values else (0.0, 0.0)
+
+
+def panel(
+    surface: Surface, name: str, span: tuple[float, float], *, key: str, title: str, relief: bool = False
+) -> SurfaceFigure:
+    """Return one surface of one run; colours tell the values of `span` apart."""
+    x_label, y_label = (_axis_label(axis, surface) for axis in surface.axes)
+    boundary = surface.fields.get(BOUNDARY) if surface.space == "input" else None
+    return SurfaceFigure(
+        key=key,
+        title=title,
+        x_label=x_label,
+        y_label=y_label,
+        value_label=in_words(name) if surface.index is not None else f"mean {in_words(name)}",
+        x=tuple(surface.x),
+        y=tuple(surface.y),
+        values=_rows(surface.fields[name]),
+        span=span,
+        diverging=name.startswith(_ZERO_IN_THE_MIDDLE),
+        boundary=_rows(boundary) if boundary else None,
+        ball=tuple(surface.ball),
+        ball_label=ball_label(surface),
+        path=tuple(surface.path.points) if surface.path else (),
+        path_label=f"path of {surface.path.attack}" if surface.path else "",
+        crossings=tuple(_crossings(surface.axes)),
+        relief=relief,
+    )
+
+
+def ball_label(surface: Surface) -> str:
+    """Return what the outline is: the ball of the threat."""
+    return (
+        f"{NORMS[surface.norm]} ball, eps = {eps_text(surface.norm, surface.eps)}"
+        if surface.norm and surface.eps
+        else ""
+    )
+
+
+def _rows(values: Sequence[Sequence[float | None]]) -> tuple[tuple[float | None, ...], ...]:
+    return tuple(tuple(row) for row in values)
+
+
+def _axis_label(axis: Direction, surface: Surface) -> str:
+    return f"{axis.name} ({NORMS[surface.norm]})" if surface.norm else f"{axis.name} (share of the parameters' length)"
+
+
+def _crossings(axes: tuple[Direction, Direction]) -> Iterable[tuple[float, float]]:
+    for sign, along, across in ((1, "forwards", 0), (-1, "backwards", 0), (1, "forwards", 1), (-1, "backwards", 1)):
+        distance = getattr(axes[across], along)
+        if distance is not None:
+            yield (sign * distance, 0.0) if across == 0 else (0.0, sign * distance)
+
+
+def _notes(members: Sequence[tuple[Run, Surface]]) -> tuple[str, ...]:
+    first = members[0][1]
+    if first.space == "parameters":
+        return (" ".join([f"Mean over {first.n} examples of {first.split}.", *_sheared(first)]),)
+    same = len({surface.plane for _, surface in members}) == 1
+    plane = f"All on the plane of {first.of}." if same else "Each on a plane of its own."
+    clipped = "Points outside the valid inputs are brought back to them."
+    flat = "The plane is flat: some of its points leave the valid inputs."
+    lines = [
+        f"Label {first.label}, from {first.split}.",
+        *([plane] if len(members) > 1 else []),
+        clipped if first.clipped else flat,
+        *_sheared(first),
+    ]
+    return (" ".join(lines), *(_distances(run, surface) for run, surface in members))
+
+
+def _sheared(surface: Surface) -> list[str]:
+    oblique = abs(surface.cosine) > 0.05
+    return (
+        [f"The axes have the cosine {significant(surface.cosine)}, so the plane is shown sheared."] if oblique else []
+    )
+
+
+def _distances(run: Run, surface: Surface) -> str:
+    wrong = "" if surface.predicted == surface.label else f" predicts {surface.predicted};"
+    found = "; ".join(f"{axis.name} {_either_way(axis, surface)}" for axis in surface.axes)
+    path = ""
+    if surface.path:
+        outcome = "succeeds" if surface.path.succeeded else "does not succeed"
+        path = f" The attack {outcome} in the ball; {100 * surface.path.off:.0f} % of its way is off the plane."
+    return f"{run.short}:{wrong} the decision changes along {found}.{path}"
+
+
+def _either_way(axis: Direction, surface: Surface) -> str:
+    ends = max(surface.x[-1], surface.y[-1])
+    ahead, back = (
+        f"beyond {significant(ends)}" if d is None else f"at {significant(d)}" for d in (axis.forwards, axis.backwards)
+    )
+    return f"{ahead}, against it {back}"

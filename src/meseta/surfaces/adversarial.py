@@ -1,0 +1,63 @@
+"""The direction of an attack's first step."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from meseta.attacks.base import loss_and_gradient
+from meseta.autodiff.scalar_fields import CrossEntropy, ScalarField
+from meseta.checks import check_logits, instance_of
+from meseta.errors import UserError
+from meseta.surfaces.base import Axis, InputOrigin, once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversarial(Axis):
+    """The steepest step of the threat's norm towards higher loss: the sign of the gradient in Linf.
+
+    beta = sign(grad l(x)),  l the cross-entropy, the likelihood of the least likely class, or the C&W margin
+
+    Args:
+        field: what is raised, or lowered where it is a margin; the C&W margin is Decision().
+        target: the class to be predicted instead: "least_likely", or an index; None for any other.
+
+    Cost: one forward and one backward, and one forward for the least likely class.
+
+    Source: Yu 2018, equation 3. Differs: as printed it raises y log p, which is the way back; attacks raise -log p of
+    the label, or log p of the target, and so does this. And in L2 and L1 the steepest step of that norm.
+    """
+
+    field: ScalarField = CrossEntropy()
+    target: Literal["least_likely"] | int | None = None
+
+    def __post_init__(self) -> None:
+        instance_of("field", self.field, ScalarField)
+        if isinstance(self.target, bool) or not (self.target in (None, "least_likely") or isinstance(self.target, int)):
+            raise UserError(f"`target` must be least_likely, the index of a class, or None, got {self.target!r}.")
+
+    @property
+    def name(self) -> str:
+        """The axis, its field and its target."""
+        target = "" if self.target is None else f", target {str(self.target).replace('_', ' ')}"
+        return f"Adversarial({type(self.field).__name__}{target})"
+
+    def of_input(self, origin: InputOrigin, occurrence: int) -> Tensor:
+        """Return the step."""
+        once(self, occurrence)
+        target = self._target(origin)
+        _, _, gradient = loss_and_gradient(origin.model, self.field, origin.x, origin.y, target=target)
+        return origin.unit(origin.threat.steepest(gradient, origin.x), self.name)
+
+    def _target(self, origin: InputOrigin) -> Tensor | None:
+        if self.target is None:
+            return None
+        logits = check_logits(origin.model(origin.x.clone()), origin.x, origin.y)
+        if self.target == "least_likely":
+            return logits.argmin(1)
+        if not 0 <= self.target < logits.shape[1] or self.target == int(origin.y):
+            raise UserError(
+                f"`target` must be a class of 0..{logits.shape[1] - 1} other than the label {int(origin.y)}, "
+                f"got {self.target}."
+            )
+        return origin.y.new_full((1,), self.target)
