@@ -5,5 +5,6 @@ Mei 2022 (HAAT).
 """
 
 from meseta.papers.base import PaperFigure
+from meseta.papers.yu_surfaces import Yu1, Yu2, Yu3, Yu4, Yu6, Yu7, Yu9, Yu11, Yu12, Yu13, Yu14
 
-__all__ = ["PaperFigure"]
+__all__ = ["PaperFigure", "Yu1", "Yu2", "Yu3", "Yu4", "Yu6", "Yu7", "Yu9", "Yu11", "Yu12", "Yu13", "Yu14"]

@@ -16,7 +16,16 @@ from meseta.report.figure import (
     bin_edges,
     bin_shares,
 )
-from meseta.report.style import CROSSINGS, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
+from meseta.report.style import (
+    CROSSINGS,
+    FILLED_SAMPLES,
+    Style,
+    cloud_style,
+    colour_scale,
+    diverging_span,
+    has_bands,
+    style,
+)
 
 Drawn = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
 """What plotly draws; pictures are images of the page, and panels are drawn one by one."""
@@ -81,6 +90,7 @@ def _extent(figure: LineFigure) -> tuple[float, float]:
 def _surface_traces(figure: SurfaceFigure) -> list[dict[str, Any]]:
     """Return the map first, which the page also shows as a relief, and the lines on it."""
     low, high = diverging_span(figure)
+    colours = colour_scale(figure)
     axes = {"x": figure.x, "y": figure.y}
     values = {
         "type": "contour",
@@ -90,7 +100,7 @@ def _surface_traces(figure: SurfaceFigure) -> list[dict[str, Any]]:
         "z": figure.values,
         "zmin": low,
         "zmax": high,
-        "colorscale": "RdBu" if figure.diverging else "Cividis",
+        "colorscale": [[i / (len(colours) - 1), colour] for i, colour in enumerate(colours)],
         "autocontour": False,
         "contours": {"start": low, "end": high, "size": (high - low) / 20},
         "line": {"width": 0.4, "color": "rgba(0,0,0,0.4)"},
@@ -118,7 +128,7 @@ def _surface_traces(figure: SurfaceFigure) -> list[dict[str, Any]]:
         (figure.ball, figure.ball_label, "lines", lines),
         (figure.path, figure.path_label, "lines+markers", path),
         (figure.crossings, CROSSINGS, "markers", {"marker": outlined | {"size": 9, "symbol": "triangle-up"}}),
-        ([(0.0, 0.0)], "the input itself", "markers", {"marker": outlined | {"size": 9, "symbol": "circle"}}),
+        ([(0.0, 0.0)], figure.origin_label, "markers", {"marker": outlined | {"size": 9, "symbol": "circle"}}),
     ]
     return traces + [_overlay(*overlay) for overlay in overlays if overlay[0]]
 

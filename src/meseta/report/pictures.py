@@ -5,9 +5,7 @@ from io import BytesIO
 
 from meseta.errors import MissingExtra
 from meseta.evaluation.record import Picture
-
-_NEGATIVE, _ZERO, _POSITIVE = (178, 24, 43), (247, 247, 247), (33, 102, 172)
-"""Ends and middle of the colours of signed pictures: ColorBrewer's RdBu, which colour-blind readers tell apart."""
+from meseta.report.style import DIVERGING
 
 
 def png(picture: Picture, *, signed: bool = False) -> bytes:
@@ -41,9 +39,11 @@ def data_url(picture: Picture, *, signed: bool = False) -> str:
 
 def _palette() -> list[int]:
     """Return 256 colours from negative over zero to positive."""
+    steps = len(DIVERGING) - 1
 
-    def mixed(level: float) -> list[int]:
-        end, share = (_POSITIVE, 2 * level - 1) if level > 0.5 else (_NEGATIVE, 1 - 2 * level)
-        return [round(zero + share * (colour - zero)) for zero, colour in zip(_ZERO, end, strict=True)]
+    def mixed(at: float) -> list[int]:
+        below = min(int(at), steps - 1)
+        pairs = zip(DIVERGING[below], DIVERGING[below + 1], strict=True)
+        return [round(low + (at - below) * (high - low)) for low, high in pairs]
 
-    return [value for i in range(256) for value in mixed(i / 255)]
+    return [value for i in range(256) for value in mixed(i * steps / 255)]

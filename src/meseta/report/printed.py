@@ -23,7 +23,16 @@ from meseta.report.figure import (
 )
 from meseta.report.figures import all_figures
 from meseta.report.pictures import png
-from meseta.report.style import CROSSINGS, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
+from meseta.report.style import (
+    CROSSINGS,
+    FILLED_SAMPLES,
+    Style,
+    cloud_style,
+    colour_scale,
+    diverging_span,
+    has_bands,
+    style,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +149,8 @@ def _colour_bar(canvas: "Canvas", members: "Sequence[Axes]", label: str) -> None
     """Explain the colours that panels of a row have in common."""
     from matplotlib.ticker import MaxNLocator
 
-    bar = canvas.colorbar(members[0].collections[0], ax=members, shrink=0.8, pad=0.02, aspect=24, ticks=MaxNLocator(7))
+    pad = 0.08 if members[-1].name == "3d" else 0.02
+    bar = canvas.colorbar(members[0].collections[0], ax=members, shrink=0.8, pad=pad, aspect=24, ticks=MaxNLocator(7))
     bar.set_label(label, parse_math=False)
 
 
@@ -165,8 +175,9 @@ def _draw(
         handles = _draw_steps(axes, panel)
     characters = int(12 * width)
     axes.set_title("\n".join(textwrap.wrap(panel.title, characters)), parse_math=False)
-    axes.set_xlabel(textwrap.shorten(panel.x_label, characters, placeholder=" …"), parse_math=False)
-    axes.set_ylabel(textwrap.shorten(panel.y_label, characters, placeholder=" …"), parse_math=False)
+    size = 7 if relief else 9
+    axes.set_xlabel(textwrap.shorten(panel.x_label, characters, placeholder=" …"), fontsize=size, parse_math=False)
+    axes.set_ylabel(textwrap.shorten(panel.y_label, characters, placeholder=" …"), fontsize=size, parse_math=False)
     return axes, dict(zip(_names(panel), handles, strict=True))
 
 
@@ -273,16 +284,20 @@ def _grid(values: Sequence[Sequence[float | None]]) -> Any:
 
 
 def _colours(figure: SurfaceFigure) -> dict[str, Any]:
+    from matplotlib.colors import LinearSegmentedColormap
+
     low, high = diverging_span(figure)
-    return {"cmap": "RdBu" if figure.diverging else "cividis", "vmin": low, "vmax": high}
+    return {"cmap": LinearSegmentedColormap.from_list("", colour_scale(figure)), "vmin": low, "vmax": high}
 
 
 def _overlays(figure: SurfaceFigure) -> list[tuple[str, dict[str, Any]]]:
     """Return the lines on the map with their looks, by their names in the legend."""
     boundary = {"color": "black", "linewidth": 1.8}
-    lines: list[tuple[str, dict[str, Any]]] = [("decision boundary", boundary)] if figure.boundary else []
     if figure.relief:
-        return lines
+        return [("decision boundary", boundary)] if figure.boundary == figure.values else []
+    spot = {"marker": "o", "color": "white", "markeredgecolor": "black", "markersize": 6, "linestyle": "none"}
+    lines: list[tuple[str, dict[str, Any]]] = [("decision boundary", boundary)] if figure.boundary else []
+    lines.append((figure.origin_label, spot))
     if figure.ball:
         lines.append((figure.ball_label, {"color": "black", "linewidth": 1.1, "linestyle": (0, (4, 2))}))
     if figure.path:
@@ -304,8 +319,8 @@ def _draw_contours(axes: "Axes", figure: SurfaceFigure) -> list[Any]:
     axes.contour(figure.x, figure.y, values, levels, colors="black", linewidths=0.3, alpha=0.4)
     if figure.boundary and _crosses(figure.boundary):
         axes.contour(figure.x, figure.y, _grid(figure.boundary), [0.0], colors="black", linewidths=1.8)
-    axes.plot([0], [0], marker="o", color="white", markeredgecolor="black", markersize=6, linestyle="none")
     drawn = {figure.ball_label: figure.ball, figure.path_label: figure.path, CROSSINGS: figure.crossings}
+    drawn[figure.origin_label] = ((0.0, 0.0),)
     handles = []
     for name, look in _overlays(figure):
         if points := drawn.get(name):
@@ -333,11 +348,13 @@ def _draw_relief(axes: Any, figure: SurfaceFigure) -> list[Any]:
     axes.plot_surface(
         x, y, values.filled(np.nan), rcount=60, ccount=60, linewidth=0, rasterized=True, **_colours(figure)
     )
-    if figure.boundary and _crosses(figure.boundary) and figure.boundary == figure.values:
+    if figure.boundary == figure.values and _crosses(figure.values):
         axes.contour(x, y, values, [0.0], colors="black", linewidths=1.5)
     axes.set_zlim(min(low, float(values.min())), max(high, float(values.max())))
-    axes.set_zlabel(figure.value_label, parse_math=False)
     axes.view_init(28, -60)
+    axes.set_box_aspect(None, zoom=0.86)
+    axes.tick_params(labelsize=7, pad=0)
+    axes.locator_params(nbins=4)
     return [Line2D([], [], **look) for _, look in _overlays(figure)]
 
 

@@ -31,6 +31,15 @@ _MARKERS = [
 ]
 _GLYPHS = "●■◆▲✖▼✚★⬟"
 """The same in text."""
+# ColorBrewer's RdBu and YlOrBr, which colour-blind readers tell apart, light where there is nothing to see
+DIVERGING: list[_RGB] = [
+    *((103, 0, 31), (178, 24, 43), (214, 96, 77), (244, 165, 130), (253, 219, 199), (247, 247, 247)),
+    *((209, 229, 240), (146, 197, 222), (67, 147, 195), (33, 102, 172), (5, 48, 97)),
+]
+SEQUENTIAL: list[_RGB] = [
+    *((255, 255, 229), (255, 247, 188), (254, 227, 145), (254, 196, 79), (254, 153, 41)),
+    *((236, 112, 20), (204, 76, 2), (153, 52, 4), (102, 37, 6)),
+]
 CROSSINGS = "first change of the decision along an axis"
 FILLED_SAMPLES = 4
 """With more distributions than this, fills hide one another, and only outlines are drawn."""
@@ -93,6 +102,11 @@ def cloud_style(cloud: Cloud) -> CloudStyle:
 def has_bands(figure: LineFigure) -> bool:
     """Return whether the lines have bands: not where they would hide one another."""
     return figure.band and len(figure.series) <= FILLED_SAMPLES
+
+
+def colour_scale(figure: SurfaceFigure) -> list[str]:
+    """Return the colours from the lowest value to the highest, as CSS and matplotlib read them."""
+    return ["#{:02x}{:02x}{:02x}".format(*rgb) for rgb in (DIVERGING if figure.diverging else SEQUENTIAL)]
 
 
 def diverging_span(figure: SurfaceFigure) -> tuple[float, float]:

@@ -94,6 +94,7 @@ def panel(
         values=_rows(surface.fields[name]),
         span=span,
         diverging=name.startswith(_ZERO_IN_THE_MIDDLE),
+        origin_label="the example itself" if surface.space == "input" else "the trained parameters",
         boundary=_rows(boundary) if boundary else None,
         ball=tuple(surface.ball),
         ball_label=ball_label(surface),
@@ -118,7 +119,7 @@ def _rows(values: Sequence[Sequence[float | None]]) -> tuple[tuple[float | None,
 
 
 def _axis_label(axis: Direction, surface: Surface) -> str:
-    return f"{axis.name} ({NORMS[surface.norm]})" if surface.norm else f"{axis.name} (share of the parameters' length)"
+    return f"{axis.name} ({NORMS[surface.norm]})" if surface.norm else f"{axis.name} (relative length)"
 
 
 def _crossings(axes: tuple[Direction, Direction]) -> Iterable[tuple[float, float]]:

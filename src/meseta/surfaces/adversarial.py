@@ -38,9 +38,12 @@ class Adversarial(Axis):
 
     @property
     def name(self) -> str:
-        """The axis, its field and its target."""
-        target = "" if self.target is None else f", target {str(self.target).replace('_', ' ')}"
-        return f"Adversarial({type(self.field).__name__}{target})"
+        """The axis, and its field or its target."""
+        field = type(self.field).__name__
+        if self.target is None:
+            return f"Adversarial({field})"
+        target = f"{self.target} class".replace("_", " ") if isinstance(self.target, str) else f"class {self.target}"
+        return f"Adversarial({target})" if self.field == CrossEntropy() else f"Adversarial({field}, {target})"
 
     def of_input(self, origin: InputOrigin, occurrence: int) -> Tensor:
         """Return the step."""

@@ -1,0 +1,341 @@
+"""The surfaces of Yu 2018: Figures 1 to 4, 6, 7, 9 and 11 to 14."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from meseta.autodiff.scalar_fields import CrossEntropy, Decision, ScalarField
+from meseta.checks import whole
+from meseta.errors import UserError
+from meseta.evaluation.record import Record, Surface
+from meseta.evaluation.surfaces import field_name
+from meseta.papers.base import PaperFigure
+from meseta.report.comparison import runs_of
+from meseta.report.figure import PanelFigure
+from meseta.report.surfaces import common_span, panel
+from meseta.surfaces import Adversarial, Axis, Random
+from meseta.threat import Norm
+from meseta.workflow import Run, SurfaceConfig, surface_runs
+
+LOSS, DECISION = CrossEntropy(), Decision()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One panel: which run, which surface, which of its fields, and whether as a relief."""
+
+    run: int
+    config: SurfaceConfig
+    field: ScalarField
+    title: str
+    relief: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SurfacePanels(PaperFigure):
+    """Panels of surfaces; those of one field in one space have one scale of colours.
+
+    Args:
+        indices: of the test examples that are looked at.
+        norm: in which the axes have length 1.
+        eps: of the ball that is outlined; None for the largest that the first run was evaluated at in this norm.
+        span: the largest coordinate; None for three times eps.
+        resolution: points along each axis of inputs. parameter_resolution: the same over parameters.
+        n: examples whose mean loss is shown over parameters.
+    """
+
+    many: ClassVar[bool] = False
+    """Whether it shows several examples."""
+    title: ClassVar[str] = ""
+
+    indices: tuple[int, ...] = (0,)
+    norm: Norm = "Linf"
+    eps: float | None = None
+    span: float | None = None
+    resolution: int = 101
+    parameter_resolution: int = 31
+    n: int = 256
+
+    def __post_init__(self) -> None:
+        if not self.indices or (len(self.indices) > 1 and not self.many):
+            count = "at least one index" if self.many else "one index"
+            raise UserError(f"`indices` of {type(self).__name__} must hold {count}, got {self.indices!r}.")
+        for index in self.indices:
+            whole("indices", index, 0)
+        self.at(self.indices[0])  # whose settings are checked there
+
+    @abstractmethod
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return the panels, row by row, for runs of these names."""
+
+    def at(self, index: int, *axes: Axis) -> SurfaceConfig:
+        """Return the surface around an example, along axes of each run's own."""
+        return SurfaceConfig(
+            index=index,
+            axes=axes or None,
+            fields=(LOSS, DECISION),
+            norm=self.norm,
+            eps=self.eps,
+            span=self.span,
+            resolution=self.resolution,
+            own_axes=True,
+        )
+
+    def over_parameters(self) -> SurfaceConfig:
+        """Return the loss over the parameters, filter-normalised."""
+        return SurfaceConfig(space="parameters", fields=(LOSS,), resolution=self.parameter_resolution, n=self.n)
+
+    def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
+        """Look at the surfaces that the runs' records do not hold yet."""
+        cells = [cell for row in self.cells([run.record.name for run in runs]) for cell in row]
+        for config, run in dict.fromkeys((cell.config, cell.run) for cell in cells):
+            if _find(runs[run].record, config) is None:
+                where = "the parameters" if config.space == "parameters" else f"example {config.index}"
+                say(f"{runs[run].record.name}: looking around {where}")
+                surface_runs([runs[run]], config)
+
+    def draw(self, records: Sequence[Record]) -> PanelFigure:
+        """Return the panels."""
+        named = runs_of(records)
+        rows = [
+            [(cell, self._surface(records[cell.run], cell)) for cell in row]
+            for row in self.cells([run.short for run in named])
+        ]
+        flat = [both for row in rows for both in row]
+        key = type(self).__name__.lower()
+        panels = iter(
+            panel(
+                surface,
+                field_name(cell.field),
+                _span(flat, cell),
+                key=f"{key}-{number}",
+                title=cell.title,
+                relief=cell.relief,
+            )
+            for number, (cell, surface) in enumerate(flat)
+        )
+        figure = PanelFigure(key, self.title, tuple(tuple(next(panels) for _ in row) for row in rows), self._notes())
+        return figure
+
+    def _surface(self, record: Record, cell: Cell) -> Surface:
+        found = _find(record, cell.config)
+        if found is None:
+            raise UserError(f"record: {record.name} lacks the surfaces of {type(self).__name__}. Draw it from the run.")
+        return found
+
+    def _notes(self) -> tuple[str, ...]:
+        examples = ("examples " if len(self.indices) > 1 else "example ") + ", ".join(map(str, self.indices))
+        return (f"Test {examples}. Panels of one field share a scale of colours.",)
+
+
+def _find(record: Record, config: SurfaceConfig) -> Surface | None:
+    return next((one for one in record.surfaces if one.settings == repr(config)), None)
+
+
+def _span(flat: Sequence[tuple[Cell, Surface]], cell: Cell) -> tuple[float, float]:
+    like = (one for other, one in flat if (other.field, other.config.space) == (cell.field, cell.config.space))
+    return common_span(like, field_name(cell.field))
+
+
+RANDOM = (Random(), Random())
+ADVERSARIAL = (Random(), Adversarial())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu1(SurfacePanels):
+    """Yu 2018, Figure 1: a network's loss over its parameters, wide and flat, and over its inputs, which is neither.
+
+    Differs: the input space is seen along a random and an adversarial axis; the paper does not say along which.
+    """
+
+    title: ClassVar[str] = "The loss over parameters and over inputs"
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return the two reliefs of each run."""
+        return [
+            [
+                Cell(i, self.over_parameters(), LOSS, f"{run}: parameters", relief=True),
+                Cell(i, self.at(self.indices[0], *ADVERSARIAL), LOSS, f"{run}: inputs", relief=True),
+            ]
+            for i, run in enumerate(runs)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu2(SurfacePanels):
+    """Yu 2018, Figure 2: loss surfaces over parameters of natural and robust models, which do not differ clearly.
+
+    Differs: filter-normalised random axes, the mean over `n` test examples.
+    """
+
+    title: ClassVar[str] = "The loss over parameters"
+    least_runs: ClassVar[int] = 2
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return a row of reliefs, and one of maps."""
+        return _relief_and_map(runs, self.over_parameters())
+
+    def _notes(self) -> tuple[str, ...]:
+        return (f"Mean over {self.n} test examples; filter-normalised random axes.",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu3(SurfacePanels):
+    """Yu 2018, Figure 3: loss surfaces over inputs of the same models, where the natural one's valley is narrow.
+
+    Differs: a random and an adversarial axis; the paper does not say which.
+    """
+
+    title: ClassVar[str] = "The loss over inputs"
+    least_runs: ClassVar[int] = 2
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return a row of reliefs, and one of maps."""
+        return _relief_and_map(runs, self.at(self.indices[0], *ADVERSARIAL))
+
+
+def _relief_and_map(runs: Sequence[str], config: SurfaceConfig) -> list[list[Cell]]:
+    return [[Cell(i, config, LOSS, run, relief) for i, run in enumerate(runs)] for relief in (True, False)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu4(SurfacePanels):
+    """Yu 2018, Figure 4: loss and decision surfaces of a model along a random axis and three adversarial ones.
+
+    Differs: the adversarial axes go where attacks do; as printed, equation 3 has the opposite sign in two of them.
+    """
+
+    title: ClassVar[str] = "Loss and decision function, seen along the first steps of three attacks"
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return for each run a row of the loss, and one of the decision function."""
+        ways = {
+            "random": Random(),
+            "cross-entropy": Adversarial(),
+            "least likely class": Adversarial(target="least_likely"),
+            "C&W margin": Adversarial(field=DECISION),
+        }
+        configs = {name: self.at(self.indices[0], Random(), axis) for name, axis in ways.items()}
+        return [
+            [Cell(i, config, field, _join(run if len(runs) > 1 else "", name)) for name, config in configs.items()]
+            for i, run in enumerate(runs)
+            for field in (LOSS, DECISION)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Projections(SurfacePanels):
+    """The decision function of each run, a row each, along two random axes, and along a random and an adversarial one.
+
+    Of each of the examples.
+    """
+
+    least_runs: ClassVar[int] = 2
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return a row for each run."""
+        names = {"random": RANDOM, "adversarial": ADVERSARIAL}
+        return [
+            [Cell(i, self.at(self.indices[0], *axes), DECISION, f"{run}: {name}") for name, axes in names.items()]
+            for i, run in enumerate(runs)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu6(_Projections):
+    """Yu 2018, Figure 6: decision surfaces on MNIST; the robust model's plateau is flat as far as its ball, 0.3."""
+
+    title: ClassVar[str] = "Decision surfaces on MNIST"
+    eps: float | None = 0.3
+    span: float | None = 0.6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu7(_Projections):
+    """Yu 2018, Figure 7: decision surfaces on CIFAR-10; the natural model's has sharp peaks."""
+
+    title: ClassVar[str] = "Decision surfaces on CIFAR-10"
+    eps: float | None = 8 / 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu9(_Projections):
+    """Yu 2018, Figure 9: decision surfaces of a natural model and of one regularised by its decision gradient."""
+
+    title: ClassVar[str] = "Decision surfaces, natural and regularised"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu11(SurfacePanels):
+    """Yu 2018, Figure 11: the loss has large blank regions where the decision function still says something.
+
+    Two random planes through one example, the loss above, the decision function below.
+    """
+
+    title: ClassVar[str] = "Loss and decision function on two random planes"
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return two rows for each run."""
+        planes = [self.at(self.indices[0], Random(seed=seed), Random(seed=seed)) for seed in (0, 1)]
+        return [
+            [Cell(i, plane, field, f"{run}: plane {number + 1}") for number, plane in enumerate(planes)]
+            for i, run in enumerate(runs)
+            for field in (LOSS, DECISION)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu12(SurfacePanels):
+    """Yu 2018, Figure 12: loss and decision surface of a robust model, which have the opposite geometry."""
+
+    title: ClassVar[str] = "Loss and decision function of one model"
+    many: ClassVar[bool] = True
+    indices: tuple[int, ...] = (0, 1)
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return two rows for each run, a column for each example."""
+        return [
+            [Cell(i, self.at(index, *ADVERSARIAL), field, f"{run}: example {index}") for index in self.indices]
+            for i, run in enumerate(runs)
+            for field in (LOSS, DECISION)
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu13(SurfacePanels):
+    """Yu 2018, Figure 13: a natural model along random axes and along an adversarial one, on several examples."""
+
+    title: ClassVar[str] = "Random and adversarial projections"
+    many: ClassVar[bool] = True
+    indices: tuple[int, ...] = (0, 1)
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return two rows for each run, a column for each example."""
+        names = {"random": RANDOM, "adversarial": ADVERSARIAL}
+        return [
+            [Cell(i, self.at(index, *axes), DECISION, f"{_join(run, name)}, example {index}") for index in self.indices]
+            for i, run in enumerate(runs)
+            for name, axes in names.items()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Yu14(SurfacePanels):
+    """Yu 2018, Figure 14: natural and robust models along an adversarial axis, on several examples."""
+
+    title: ClassVar[str] = "Adversarial projections, natural and regularised"
+    many: ClassVar[bool] = True
+    least_runs: ClassVar[int] = 2
+    indices: tuple[int, ...] = (0, 1)
+
+    def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
+        """Return a row for each run, a column for each example."""
+        return [
+            [Cell(i, self.at(index, *ADVERSARIAL), DECISION, f"{run}: example {index}") for index in self.indices]
+            for i, run in enumerate(runs)
+        ]
+
+
+def _join(*words: str) -> str:
+    return ": ".join(word for word in words if word)
