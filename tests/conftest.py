@@ -6,10 +6,13 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
 
-with install_import_hook(["meseta.autodiff", "meseta.linalg", "meseta.threat", "meseta.geometry"], "shapecheck.check"):
+with install_import_hook(
+    [f"meseta.{room}" for room in ("autodiff", "linalg", "threat", "geometry", "surfaces")], "shapecheck.check"
+):
     import meseta.autodiff
     import meseta.geometry
     import meseta.linalg
+    import meseta.surfaces
     import meseta.threat  # noqa: F401
 
 import pytest

@@ -1,5 +1,6 @@
 """Figures of surfaces: runs side by side on one plane and one scale of colours."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from meseta.evaluation.record import Direction, Record, Surface
@@ -25,10 +26,13 @@ def surface_figures(records: Sequence[Record]) -> list[PanelFigure]:
     Fields other than the decision function are shown where they were asked for; that one is always there, and shown
     where it is alone.
     """
+    pairs = [(run, surface) for run in runs_of(records) for surface in run.record.surfaces]
+    runs_on = Counter(surface.plane for _, surface in pairs)
     groups: dict[tuple[object, ...], list[tuple[Run, Surface]]] = {}
-    for run in runs_of(records):
-        for surface in run.record.surfaces:
-            groups.setdefault(_identity(surface), []).append((run, surface))
+    for run, surface in pairs:
+        # Runs that share a plane stand together; so do those that were looked at alike, each on a plane of its own.
+        plane = surface.plane if runs_on[surface.plane] > 1 else surface.of == run.record.name
+        groups.setdefault((*_identity(surface), plane), []).append((run, surface))
     found = [(members, name) for members in groups.values() for name in shown_fields(members[0][1])]
     keys = unique([_key(members[0][1], name) for members, name in found])
     return [_figure(key, members, name) for key, (members, name) in zip(keys, found, strict=True)]
@@ -62,7 +66,7 @@ def _figure(key: str, members: Sequence[tuple[Run, Surface]], name: str) -> Pane
 def title(surface: Surface, name: str) -> str:
     """Return what is seen: the field and where."""
     what = in_words(name)
-    where = "parameters" if surface.index is None else f"example {surface.index}"
+    where = "the parameters" if surface.index is None else f"example {surface.index}"
     return f"{what[0].upper()}{what[1:]} around {where}"
 
 

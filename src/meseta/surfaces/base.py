@@ -29,12 +29,12 @@ class InputOrigin:
     """
 
     model: Model
-    x: Float[Tensor, "one *input"]
-    y: Int[Tensor, "one"]
+    x: Float[Tensor, "1 *input"]
+    y: Int[Tensor, "1"]
     threat: Threat
     others: Float[Tensor, "n *input"] | None = None
 
-    def unit(self, direction: Float[Tensor, "one *input"], who: str) -> Float[Tensor, "*input"]:
+    def unit(self, direction: Float[Tensor, "1 *input"], who: str) -> Float[Tensor, "*input"]:
         """Return the direction with length 1 in the threat's norm.
 
         Raises:

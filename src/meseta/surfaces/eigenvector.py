@@ -55,7 +55,7 @@ class Eigenvector(Axis):
         hessian = Hessian(origin.mean(self.field), origin.vector[None])
         return origin.scaled(self._vector(hessian, occurrence)[0], self.name)
 
-    def _vector(self, hessian: Hessian, occurrence: int) -> Float[Tensor, "one *shape"]:
+    def _vector(self, hessian: Hessian, occurrence: int) -> Float[Tensor, "1 *shape"]:
         gradient = hessian.gradient.detach()
         found = self.solver.pairs(hessian, gradient, occurrence + 1)
         if found.vectors.shape[1] <= occurrence:

@@ -23,7 +23,7 @@ class ParameterPlane:
     """
 
     vector: Float[Tensor, "p"]
-    axes: Float[Tensor, "two p"]
+    axes: Float[Tensor, "2 p"]
 
     def at(self, i: float, j: float) -> Float[Tensor, "p"]:
         """Return the parameters with these coordinates."""

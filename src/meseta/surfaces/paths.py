@@ -12,7 +12,7 @@ LONGEST = 100
 
 
 def attack_path(
-    attack: Attack, model: Model, x: Float[Tensor, "one *input"], y: Int[Tensor, "one"], *, seed: int = 0
+    attack: Attack, model: Model, x: Float[Tensor, "1 *input"], y: Int[Tensor, "1"], *, seed: int = 0
 ) -> Float[Tensor, "m *input"]:
     """Return the points that an attack asks the model for, in order, from the input itself to what it returns.
 

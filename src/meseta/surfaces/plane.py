@@ -28,7 +28,7 @@ class InputPlane:
     """
 
     x: Float[Tensor, "*input"]
-    axes: Float[Tensor, "two *input"]
+    axes: Float[Tensor, "2 *input"]
     clip: tuple[float, float] | None = None
 
     def points(self, i: Float[Tensor, "n"], j: Float[Tensor, "n"]) -> Float[Tensor, "n *input"]:
@@ -36,7 +36,7 @@ class InputPlane:
         moves = per_example(i, self.axes) * self.axes[:1] + per_example(j, self.axes) * self.axes[1:]
         return self.x + moves if self.clip is None else (self.x + moves).clamp(*self.clip)
 
-    def coordinates(self, points: Float[Tensor, "n *input"]) -> tuple[Float[Tensor, "n two"], Float[Tensor, "n"]]:
+    def coordinates(self, points: Float[Tensor, "n *input"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
         """Return the coordinates of the nearest points of the flat plane (L2), and the distances to them (L2)."""
         moves = (points - self.x).flatten(1).double()
         axes = self.axes.flatten(1).double()
