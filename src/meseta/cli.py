@@ -201,24 +201,27 @@ def _names(arguments: Sequence[str], option: str, field: str) -> list[str]:
 
     known = {"axes": "axes", "fields": "scalar fields"}[field]
     by_word = {name.lower(): name for name in methods(known)} | ({"loss": "CrossEntropy"} if field == "fields" else {})
-    kept, words, reading = list[str](), list[str](), False
+    kept, words, options = list[str](), list[str](), (f"--{option}", f"--{field}")
+    reading = False
     for argument in arguments:
         name, equals, value = argument.partition("=")
-        if name in (f"--{option}", f"--{field}") and not value.startswith("["):
-            reading = True
+        if name in options:
+            reading, argument = True, value
             if not equals:
                 continue
-            argument = value
         found = by_word.get(argument.lower().replace("_", "").replace("-", "")) if reading else None
         if found:
             words.append(found)
-            continue
-        if reading and not words:
+        elif reading and not words:  # nothing was read yet: a list as in a file, or a mistake
             if not argument.startswith("["):
                 raise unknown_name(option, argument, sorted(by_word))
-            argument = f"--{field}={argument}"
-        reading = False
-        kept.append(argument)
+            kept.append(f"--{field}={argument}")
+            reading = False
+        else:
+            kept.append(argument)
+            reading = False
+    if reading and not words:
+        raise UserError(f"`--{option}` needs names, such as {', '.join(sorted(by_word)[:2])}.")
     return [*kept, f"--{field}=[{', '.join(words)}]"] if words else kept
 
 

@@ -16,7 +16,7 @@ from meseta.attacks import FMN, PGD, Attack, MinimumNormAttack, Transformation
 from meseta.autodiff.scalar_fields import CrossEntropy, Decision, Model, ScalarField
 from meseta.certificates import CurvatureCertificate, HolderEstimate, LinearPiece, LipschitzCertificate, RadiusBound
 from meseta.certificates.chain import read_chain
-from meseta.checks import usable_device, whole
+from meseta.checks import positive, usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
@@ -199,6 +199,10 @@ class SurfaceConfig:
         check_counts(self.n, None)
         if self.axes is not None:
             two(self.axes)
+        if self.resolution is not None:
+            whole("resolution", self.resolution, 2)
+        if self.span is not None:
+            positive("span", self.span)
         if self.eps is not None:
             Threat(self.norm, self.eps)
         unused = ("index", "eps", "attack", "clipped", "own_axes")
