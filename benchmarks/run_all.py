@@ -8,6 +8,7 @@ import import_time
 import masking
 import memory
 import soundness
+import surfaces
 import training_step
 from common import options
 
@@ -23,6 +24,7 @@ def main() -> None:
         exact_curvature,
         soundness,
         masking,
+        surfaces,
         memory,
     ):
         benchmark.main(given)
