@@ -1,7 +1,7 @@
 """How long a surface of 101 × 101 points takes, beside its bare forwards.
 
-`surface` finds the axes, evaluates the field, bisects for the distances to the boundary, outlines the ball and follows an
-attack of 20 steps. The bare forwards are those of as many inputs as there are points, in batches of the same size.
+`surface` finds the axes, evaluates the field, bisects for the distances to the boundary, outlines the ball and follows
+an attack of 20 steps. The bare forwards are those of as many inputs as there are points, in batches of the same size.
 Networks are untrained: the time does not depend on their weights.
 """
 
