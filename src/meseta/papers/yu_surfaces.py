@@ -8,7 +8,7 @@ from typing import ClassVar
 from meseta.autodiff.scalar_fields import CrossEntropy, Decision, ScalarField
 from meseta.checks import whole
 from meseta.errors import UserError
-from meseta.evaluation.record import Record, Surface
+from meseta.evaluation.record import Record, Surface, read_record
 from meseta.evaluation.surfaces import field_name
 from meseta.papers.base import PaperFigure
 from meseta.report.comparison import runs_of
@@ -90,7 +90,7 @@ class SurfacePanels(PaperFigure):
         """Look at the surfaces that the runs' records do not hold yet."""
         cells = [cell for row in self.cells([run.record.name for run in runs]) for cell in row]
         for config, run in dict.fromkeys((cell.config, cell.run) for cell in cells):
-            if _find(runs[run].record, config) is None:
+            if _find(read_record(runs[run].folder), config) is None:
                 where = "the parameters" if config.space == "parameters" else f"example {config.index}"
                 say(f"{runs[run].record.name}: looking around {where}")
                 surface_runs([runs[run]], config)

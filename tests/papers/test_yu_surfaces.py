@@ -1,0 +1,56 @@
+"""Yu's surfaces: each figure looks at what it shows, once, and draws it from the record."""
+
+import pytest
+from tiny_runs import drawn, tiny_run
+
+from meseta.errors import UserError
+from meseta.evaluation.record import read_record
+from meseta.papers import Yu1, Yu2, Yu3, Yu4, Yu6, Yu7, Yu9, Yu11, Yu12, Yu13, Yu14
+from meseta.report.figure import leaves
+
+SMALL = {"resolution": 3, "parameter_resolution": 2, "n": 8, "eps": 0.1}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return [tiny_run(folder, name=name) for name in ("natural", "robust")]
+
+
+@pytest.mark.parametrize(
+    ("figure", "shape"),
+    [(Yu1, (2, 2)), (Yu2, (2, 2)), (Yu3, (2, 2)), (Yu4, (4, 4)), (Yu6, (2, 2)), (Yu7, (2, 2)), (Yu9, (2, 2))]
+    + [(Yu11, (4, 2)), (Yu12, (4, 2)), (Yu13, (4, 2)), (Yu14, (2, 2))],
+)
+def test_each_figure_has_its_panels_and_is_measured_once(runs, figure, shape):
+    found, _ = drawn(figure(**SMALL), runs)
+    assert (len(found.rows), len(found.rows[0])) == shape
+    again, said = drawn(figure(**SMALL), runs)
+    assert said == []
+    assert again == found
+    for panel in leaves([found]):
+        alike = [
+            other
+            for other in leaves([found])
+            if (other.value_label, other.origin_label) == (panel.value_label, panel.origin_label)
+        ]
+        values = [v for other in alike for row in other.values for v in row]
+        assert panel.span == (min(values), max(values))
+
+
+def test_figure_4_shows_both_fields_of_the_same_planes(runs):
+    found, _ = drawn(Yu4(**SMALL), runs[:1])
+    loss, decision = found.rows
+    assert [panel.title for panel in loss] == ["random", "cross-entropy", "least likely class", "C&W margin"]
+    (first,) = [one for one in read_record(runs[0].folder).surfaces if "least_likely" in one.settings]
+    assert loss[2].values == tuple(map(tuple, first.fields["CrossEntropy"]))
+    assert decision[2].values == tuple(map(tuple, first.fields["Decision"])) == loss[2].boundary
+
+
+def test_mistakes_are_named(runs):
+    with pytest.raises(UserError, match="must hold one index"):
+        Yu4(indices=(1, 2))
+    with pytest.raises(UserError, match="drawn from 2 runs or more, got 1"):
+        Yu6().check_runs(1)
+    with pytest.raises(UserError, match="lacks the surfaces of Yu14"):
+        Yu14(indices=(9,), **SMALL).draw([run.record for run in runs])
