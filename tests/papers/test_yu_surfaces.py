@@ -19,8 +19,11 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("figure", "shape"),
-    [(Yu1, (2, 2)), (Yu2, (2, 2)), (Yu3, (2, 2)), (Yu4, (4, 4)), (Yu6, (2, 2)), (Yu7, (2, 2)), (Yu9, (2, 2))]
-    + [(Yu11, (4, 2)), (Yu12, (4, 2)), (Yu13, (4, 2)), (Yu14, (2, 2))],
+    [
+        *[(figure, (2, 2)) for figure in (Yu1, Yu2, Yu3, Yu6, Yu7, Yu9, Yu14)],
+        *[(figure, (4, 2)) for figure in (Yu11, Yu12, Yu13)],
+        (Yu4, (4, 4)),
+    ],
 )
 def test_each_figure_has_its_panels_and_is_measured_once(runs, figure, shape):
     found, _ = drawn(figure(**SMALL), runs)
