@@ -5,5 +5,6 @@ Mei 2022 (HAAT).
 """
 
 from meseta.papers.base import PaperFigure
+from meseta.papers.expansions import Soar1, Soar4
 
-__all__ = ["PaperFigure"]
+__all__ = ["PaperFigure", "Soar1", "Soar4"]

@@ -16,7 +16,16 @@ from meseta.report.figure import (
     bin_edges,
     bin_shares,
 )
-from meseta.report.style import CROSSINGS, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
+from meseta.report.style import (
+    CROSSINGS,
+    FILLED_SAMPLES,
+    Style,
+    cloud_style,
+    diverging_span,
+    has_bands,
+    has_intervals,
+    style,
+)
 
 Drawn = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
 """What plotly draws; pictures are images of the page, and panels are drawn one by one."""
@@ -190,6 +199,10 @@ def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:
         "y": series.y,
         "line": _plotly_line(look),
     }
+    if not has_intervals(figure):
+        hover = {"hovertemplate": "%{fullData.name}<br>%{x:.3g}: %{y:.4g}<extra></extra>"}
+        marker = {"symbol": look.symbol, "size": 8, "color": look.colour}
+        return trace | {"mode": "lines" if figure.band else "lines+markers", "marker": marker} | hover
     if figure.band:
         share = "95 %" if figure.percent else "5–95 %"
         return trace | {
