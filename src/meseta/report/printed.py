@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 _LEVELS = 20
+_SIDEWAYS = 36
+"""Characters in a line beside the vertical axis of a panel."""
 _LINE_WIDTH = 96
 """Characters in a line below a figure of one panel."""
 
@@ -88,11 +91,12 @@ def _canvas(figure: Figure) -> "Canvas":
     below = 0.19 * (-(-len(names) // columns) + len(text))
     title = textwrap.wrap(figure.title, int(line * 0.73)) if isinstance(figure, PanelFigure) else []
     canvas = Canvas(figsize=(width, sum(heights) + below + 0.25 * len(title)), layout="constrained")
-    grid = canvas.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
+    grid = canvas.add_gridspec(len(rows), lcm(*map(len, rows)), height_ratios=heights)
     handles: dict[str, Any] = {}
     for i, row in enumerate(rows):
+        wide = grid.ncols // len(row)  # each row shares the whole width
         for j, panel in enumerate(row):
-            handles = {**_draw(canvas, grid[i, j], panel, width / len(row)), **handles}
+            handles = {**_draw(canvas, grid[i, j * wide : (j + 1) * wide], panel, width / len(row)), **handles}
     if title:
         canvas.suptitle("\n".join(title), x=0.01, ha="left", parse_math=False)
     if text and not names:
@@ -147,10 +151,10 @@ def _draw(canvas: "Canvas", place: "SubplotSpec", panel: Figure, width: float) -
         handles = _draw_clouds(axes, panel)
     else:
         handles = _draw_steps(axes, panel)
-    characters = int(12 * width)
+    characters = int(10 * width)
     axes.set_title("\n".join(textwrap.wrap(panel.title, characters)), parse_math=False)
-    axes.set_xlabel(textwrap.shorten(panel.x_label, characters, placeholder=" …"), parse_math=False)
-    axes.set_ylabel(textwrap.shorten(panel.y_label, characters, placeholder=" …"), parse_math=False)
+    axes.set_xlabel("\n".join(textwrap.wrap(panel.x_label, characters)), parse_math=False)
+    axes.set_ylabel("\n".join(textwrap.wrap(panel.y_label, _SIDEWAYS)), parse_math=False)
     return dict(zip(_names(panel), handles, strict=True))
 
 
