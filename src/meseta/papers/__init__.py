@@ -8,5 +8,6 @@ from meseta.papers.base import PaperFigure
 from meseta.papers.confidence import Guo1, Guo3
 from meseta.papers.estimates import Haat4, Mustafa3
 from meseta.papers.expansions import Soar1, Soar4
+from meseta.papers.jacobians import Yu8, Yu10, Yu15
 
-__all__ = ["Guo1", "Guo3", "Haat4", "Mustafa3", "PaperFigure", "Soar1", "Soar4"]
+__all__ = ["Guo1", "Guo3", "Haat4", "Mustafa3", "PaperFigure", "Soar1", "Soar4", "Yu8", "Yu10", "Yu15"]
