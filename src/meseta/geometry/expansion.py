@@ -61,9 +61,10 @@ class Expansion:
         UserError: x outside the threat's bounds; an h below the resolution of x (`FiniteDifferenceHessian`).
 
     Source: Ma 2020 (SOAR), Figures 1 and 4, whose captions write the difference as t^2 ||eta|| / 2 eta^T (grad f(x + h
-    eta~) - g) / h, eta~ = eta / ||eta||_2: the same, since H eta = ||eta||_2 H eta~. No h is given there. On SiLU CNNs
-    (MNIST, CIFAR-10) the h of at most 0.03 that SOAR is trained with differs from the exact Hessian by a few per cent,
-    while ||eta||_2 is 1 to 2 in an Linf ball of 8/255: the gain that the paper reports needs an h of that size.
+    eta~) - g) / h, eta~ = eta / ||eta||_2: the same, since H eta = ||eta||_2 H eta~. No h is given there. On a
+    SiLU CNN (CIFAR-10, 8/255, steepest step, ||eta||_2 = 1.7) the mean error over t was 19 % of the loss's change for
+    the exact Hessian, 18 % for h = 0.03, the most that SOAR is trained with, and 4 % for h = 1: what the paper reports
+    needs an h of the size of the step.
     """
 
     field: ScalarField = CrossEntropy()

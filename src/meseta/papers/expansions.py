@@ -84,8 +84,8 @@ class Soar1(_Expansions):
         seed: of the random direction.
 
     Source: Ma 2020 (SOAR), Figure 1, whose caption gives the formulas (`Expansion`) and colours the exact loss and the
-    difference both "Red". Differs: first order as well; two h, since none is given: one of those that SOAR trains with,
-    which sees no more than the exact Hessian does, and one of about the length of the step, which does.
+    difference both "Red". Differs: first order as well; two h, since none is given: the largest that SOAR trains
+    with, which sees no more than the exact Hessian does, and one of about the length of the step, which does.
     """
 
     index: int = 0
