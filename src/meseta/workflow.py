@@ -20,16 +20,18 @@ from meseta.checks import positive, usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
+from meseta.evaluation.gradients import picture_gradients
 from meseta.evaluation.judge import predict
 from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
+from meseta.evaluation.profiles import profile
 from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, Surface, read_record, write_record
 from meseta.evaluation.robustness import evaluate
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
 from meseta.evaluation.surfaces import parameter_surface, surface
-from meseta.geometry import GradientNorm, Measure, SpectralCurvature
+from meseta.geometry import Expansion, GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.objectives import Objective
 from meseta.processes import Workers
@@ -220,6 +222,53 @@ class SurfaceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ProfileConfig:
+    """Which examples the field is followed at, along a direction.
+
+    Args:
+        expansion: the field, the direction and the expansions.
+        indices: of the examples in their split.
+        split: "test", "val" or "train".
+    """
+
+    expansion: Expansion = Expansion()
+    indices: tuple[int, ...] = (0,)
+    split: SplitName = "test"
+
+    def __post_init__(self) -> None:
+        check_indices(self.indices)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureConfig:
+    """Which examples' gradients are kept as pictures.
+
+    Args:
+        field: whose gradient; the decision function by default.
+        indices: of the examples in their split.
+        hessian: side in pixels of the square in the middle whose second derivatives are pictured too; 0 for none.
+        split: "test", "val" or "train".
+    """
+
+    field: ScalarField = Decision()
+    indices: tuple[int, ...] = (0,)
+    hessian: int = 0
+    split: SplitName = "test"
+
+    def __post_init__(self) -> None:
+        check_indices(self.indices)
+        whole("hessian", self.hessian, 0)
+
+
+def check_indices(indices: Sequence[int]) -> None:
+    """Raise unless the indices of examples are whole numbers from 0, at least one."""
+    if not indices:
+        raise UserError("`indices` must name at least one example, such as [0].")
+    for index in indices:
+        whole("indices", index, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Several objectives, trained alike, evaluated alike and reported side by side.
 
@@ -285,6 +334,18 @@ class Run:
         """Return the first n examples of a split, all of them where n is None."""
         chosen: Split = getattr(self.data, split)
         return chosen.head(n)
+
+    def chosen(self, split: SplitName, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the inputs and labels of a split at some indices, on the model's device.
+
+        Raises:
+            UserError: an index beyond the split.
+        """
+        examples = self.examples(split, None)
+        if max(indices) >= len(examples):
+            raise UserError(f"`indices` must be below {len(examples)}, the size of {split}, got {max(indices)}.")
+        x, y = examples[list(indices)]
+        return x.to(self.device), y.to(self.device)
 
 
 def load_run(folder: Path, *, device: str | None = None) -> Run:
@@ -432,6 +493,27 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
         kept = [m for m in read_record(run.folder).measures if (m.measure, m.split) != (section.measure, section.split)]
         _update(run.folder, measures=[*kept, section])  # each at once, so that a later one that fails loses nothing
     return read_record(run.folder)
+
+
+def profile_run(run: Run, config: ProfileConfig) -> Record:
+    """Follow a field along a direction at some examples, write the curves into the run's record and return that."""
+    x, y = run.chosen(config.split, config.indices)
+    found = profile(run.model, x, y, expansion=config.expansion, indices=config.indices, split=config.split)
+    new = {(one.settings, one.split, one.index) for one in found}
+    kept = [one for one in read_record(run.folder).profiles if (one.settings, one.split, one.index) not in new]
+    return _update(run.folder, profiles=[*kept, *found])
+
+
+def picture_run(run: Run, config: PictureConfig) -> Record:
+    """Take the gradients of a field at some examples as pictures into the run's record, and return that."""
+    x, y = run.chosen(config.split, config.indices)
+    found = picture_gradients(
+        run.model, x, y, field=config.field, indices=config.indices, hessian=config.hessian, split=config.split
+    )
+    new = {(one.kind, one.settings, one.split, one.index) for one in found}
+    earlier = read_record(run.folder).pictured
+    kept = [one for one in earlier if (one.kind, one.settings, one.split, one.index) not in new]
+    return _update(run.folder, pictured=[*kept, *found])
 
 
 WIDE = 2048

@@ -35,6 +35,7 @@ def test_a_quadratic_shows_its_own_spectrum_and_share_of_negative_curvature():
     torch.testing.assert_close(found.parts["eigenvalues"], bends.sort().values.expand(2, 4))
     torch.testing.assert_close(found.value, torch.full((2,), -4.0, dtype=torch.float64))
     torch.testing.assert_close(found.parts["negative"], torch.full((2,), 5 / 8, dtype=torch.float64))
+    torch.testing.assert_close(found.parts["small"], torch.full((2,), 1 / 4, dtype=torch.float64))
 
 
 def test_a_batch_that_exceeds_the_memory_is_taken_in_parts(smooth_batch, monkeypatch):

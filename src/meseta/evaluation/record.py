@@ -300,7 +300,7 @@ class Pictured(Section):
     distance: float | None = None
     """Of the adversarial example, in that norm."""
     pictures: dict[str, Picture]
-    """By what they show: `input`, `perturbation`, `adversarial`, `gradient`."""
+    """By what they show: `input`, `perturbation`, `adversarial`, `gradient`, `normalized`, `hessian`."""
 
 
 class Direction(Section):

@@ -5,8 +5,10 @@ from meseta.geometry.confidence import Confidence
 from meseta.geometry.cross_lipschitz import CrossLipschitz
 from meseta.geometry.curvature_estimates import CurvatureEstimates
 from meseta.geometry.eigenvalues import Eigenvalues
+from meseta.geometry.expansion import Expanded, Expansion
 from meseta.geometry.gauss_newton_spectrum import GaussNewtonSpectrum
 from meseta.geometry.gradient_norm import GradientNorm
+from meseta.geometry.gradient_sparsity import GradientSparsity
 from meseta.geometry.hessian_frobenius import HessianFrobenius
 from meseta.geometry.hessian_norm import HessianNorm
 from meseta.geometry.hessian_spectrum import HessianSpectrum
@@ -25,9 +27,12 @@ __all__ = [
     "CrossLipschitz",
     "CurvatureEstimates",
     "Eigenvalues",
+    "Expanded",
+    "Expansion",
     "FieldMeasure",
     "GaussNewtonSpectrum",
     "GradientNorm",
+    "GradientSparsity",
     "HessianFrobenius",
     "HessianNorm",
     "HessianSpectrum",

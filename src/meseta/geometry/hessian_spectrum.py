@@ -12,6 +12,9 @@ from meseta.geometry.base import FieldMeasure, Measurement
 from meseta.geometry.second_order import check_seen, check_small, dense, few_at_a_time
 from meseta.linalg.dense import symmetric_eigenvalues
 
+SMALL = 0.01
+"""Of the largest magnitude; eigenvalues below that count as small."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class HessianSpectrum(FieldMeasure):
@@ -28,10 +31,11 @@ class HessianSpectrum(FieldMeasure):
         eigenvalues: (B, d), ascending.
         trace, frobenius, nuclear: their sum, the root of the sum of squares, the sum of magnitudes.
         negative: the share of the curvature that is negative, sum |lambda_-| / sum |lambda|; NaN where H = 0.
+        small: the share of eigenvalues below 1 % of the largest magnitude; NaN where H = 0.
 
-    Units: of f per squared unit of input, but for `negative`. Cost: one forward and one backward, then d times two
-    backwards, and an eigendecomposition per example, O(d^3). Examples are taken a few at a time, so that the matrices
-    hold 2^24 numbers at most.
+    Units: of f per squared unit of input, but for `negative` and `small`. Cost: one forward and one backward, then d
+    times two backwards, and an eigendecomposition per example, O(d^3). Examples are taken a few at a time, so that the
+    matrices hold 2^24 numbers at most.
 
     Raises:
         UserError: inputs of more than `most` values; f is linear in the logits and its Hessian is exactly zero on the
@@ -53,13 +57,14 @@ class HessianSpectrum(FieldMeasure):
             check_seen(self, hessian, found[-1].abs().amax(1))
         eigenvalues = torch.cat(found)
         magnitude = eigenvalues.abs()
-        nuclear = magnitude.sum(1)
+        nuclear, largest = magnitude.sum(1), magnitude.amax(1, keepdim=True)
         parts = {
             "eigenvalues": eigenvalues,
             "trace": eigenvalues.sum(1),
             "frobenius": eigenvalues.square().sum(1).sqrt(),
             "nuclear": nuclear,
             "negative": (-eigenvalues).clamp_min(0).sum(1) / nuclear,
+            "small": torch.where(nuclear > 0, (magnitude < SMALL * largest).double().mean(1), torch.nan),
         }
         value = eigenvalues.gather(1, magnitude.argmax(1, keepdim=True)).squeeze(1)
         parts = {name: part.to(x.dtype) for name, part in parts.items()}

@@ -41,7 +41,7 @@ class LineFigure:
     log_x: bool = False
     log_y: bool = False
     of_attacks: bool = False
-    """Whether the lines are attacks on one run, which the figure names itself; elsewhere they are runs."""
+    """Whether the lines are of one run, such as its attacks, which the figure names itself; elsewhere they are runs."""
 
 
 @dataclass(frozen=True)

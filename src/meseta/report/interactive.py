@@ -24,6 +24,7 @@ from meseta.report.style import (
     colour_scale,
     diverging_span,
     has_bands,
+    has_intervals,
     style,
 )
 
@@ -200,6 +201,10 @@ def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:
         "y": series.y,
         "line": _plotly_line(look),
     }
+    if not has_intervals(figure):
+        hover = {"hovertemplate": "%{fullData.name}<br>%{x:.3g}: %{y:.4g}<extra></extra>"}
+        marker = {"symbol": look.symbol, "size": 8, "color": look.colour}
+        return trace | {"mode": "lines" if figure.band else "lines+markers", "marker": marker} | hover
     if figure.band:
         share = "95 %" if figure.percent else "5–95 %"
         return trace | {

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from math import lcm
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from meseta.report.figure import (
     PanelFigure,
     PictureFigure,
     SurfaceFigure,
+    Tile,
     bin_edges,
     bin_shares,
     leaves,
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from matplotlib.legend import Legend
 
 _LEVELS = 20
+_ROW_LABEL = 0.8
+"""Inches for the labels of rows of pictures."""
+_SIDEWAYS = 36
+"""Characters in a line beside the vertical axis of a panel."""
 _LINE_WIDTH = 96
 """Characters in a line below a figure of one panel."""
 
@@ -97,12 +103,13 @@ def _canvas(figure: Figure) -> "Canvas":
     below = 0.19 * (-(-len(names) // columns) + len(text))
     title = textwrap.wrap(figure.title, int(line * 0.73)) if isinstance(figure, PanelFigure) else []
     canvas = Canvas(figsize=(width, sum(heights) + below + 0.25 * len(title)), layout="constrained")
-    grid = canvas.add_gridspec(len(rows), max(map(len, rows)), height_ratios=heights)
+    grid = canvas.add_gridspec(len(rows), lcm(*map(len, rows)), height_ratios=heights)
     handles: dict[str, Any] = {}
     for i, row in enumerate(rows):
         scales: dict[Any, list[Axes]] = {}
+        wide = grid.ncols // len(row)  # each row shares the whole width
         for j, panel in enumerate(row):
-            axes, found = _draw(canvas, grid[i, j], panel, width / len(row))
+            axes, found = _draw(canvas, grid[i, j * wide : (j + 1) * wide], panel, width / len(row))
             handles = {**found, **handles}
             if isinstance(panel, SurfaceFigure) and axes:
                 scales.setdefault((panel.span, panel.diverging, panel.value_label), []).append(axes)
@@ -135,13 +142,15 @@ def _size(rows: Sequence[Sequence[Figure]]) -> tuple[float, list[float]]:
 
 def _panel_width(panel: Figure, columns: int) -> float:
     if isinstance(panel, PictureFigure):
-        return max(3.0, 1.15 * len(panel.columns) + 0.8)
+        return max(3.0, 1.15 * len(panel.columns) + _ROW_LABEL)
     return 3.6 if isinstance(panel, SurfaceFigure) or columns > 1 else 6
 
 
 def _panel_height(panel: Figure, width: float) -> float:
     if isinstance(panel, PictureFigure):
-        return 0.5 + len(panel.rows) * ((width - 0.8) / max(1, len(panel.columns)) + 0.3)
+        lines = [[len(_caption(panel, tile, width)) for tile in tiles if tile] for _, tiles in panel.rows]
+        captions = sum(0.1 + 0.13 * max(row, default=0) for row in lines)
+        return (0.5 if panel.title else 0.25) + len(panel.rows) * _tile_width(panel, width) + captions
     return 0.8 * min(width, 4.2) if isinstance(panel, SurfaceFigure) else 2.8
 
 
@@ -159,7 +168,7 @@ def _draw(
 ) -> "tuple[Axes | None, Mapping[str, Any]]":
     """Draw one panel, and return its axes and its handles for the legend by their names."""
     if isinstance(panel, PictureFigure):
-        _draw_pictures(canvas, place, panel)
+        _draw_pictures(canvas, place, panel, width)
         return None, {}
     if isinstance(panel, PanelFigure):
         raise TypeError("panels hold no panels")
@@ -173,11 +182,11 @@ def _draw(
         handles = _draw_clouds(axes, panel)
     else:
         handles = _draw_steps(axes, panel)
-    characters = int(12 * width)
+    characters = int(10 * width)
     axes.set_title("\n".join(textwrap.wrap(panel.title, characters)), parse_math=False)
     size = 7 if relief else 9
-    axes.set_xlabel(textwrap.shorten(panel.x_label, characters, placeholder=" …"), fontsize=size, parse_math=False)
-    axes.set_ylabel(textwrap.shorten(panel.y_label, characters, placeholder=" …"), fontsize=size, parse_math=False)
+    axes.set_xlabel("\n".join(textwrap.wrap(panel.x_label, characters)), fontsize=size, parse_math=False)
+    axes.set_ylabel("\n".join(textwrap.wrap(panel.y_label, _SIDEWAYS)), fontsize=size, parse_math=False)
     return axes, dict(zip(_names(panel), handles, strict=True))
 
 
@@ -358,42 +367,37 @@ def _draw_relief(axes: Any, figure: SurfaceFigure) -> list[Any]:
     return [Line2D([], [], **look) for _, look in _overlays(figure)]
 
 
-def _draw_pictures(canvas: "Canvas", place: "SubplotSpec", figure: PictureFigure) -> None:
+def _draw_pictures(canvas: "Canvas", place: "SubplotSpec", figure: PictureFigure, width: float) -> None:
+    """Draw the grid with a title of its own, which a subfigure has; captions wrap below their pictures."""
     from matplotlib.image import imread
 
-    grid = place.subgridspec(max(1, len(figure.rows)), max(1, len(figure.columns)))
+    part = canvas.add_subfigure(place)
+    if figure.title:
+        part.suptitle(figure.title, x=0.01, ha="left", fontsize=10, parse_math=False)
+    grid = part.add_gridspec(max(1, len(figure.rows)), max(1, len(figure.columns)))
+    words: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 8, "parse_math": False}
     for i, (label, tiles) in enumerate(figure.rows):
         for j, tile in enumerate(tiles):
-            axes = canvas.add_subplot(grid[i, j])
+            axes = part.add_subplot(grid[i, j])
             axes.set_axis_off()
             if i == 0:
                 axes.set_title(figure.columns[j], fontsize=8, loc="center", parse_math=False, pad=4)
             if j == 0:
-                axes.text(
-                    -0.08,
-                    0.5,
-                    textwrap.fill(label, 18),
-                    transform=axes.transAxes,
-                    ha="right",
-                    va="center",
-                    fontsize=8,
-                    parse_math=False,
-                )
+                axes.text(-0.08, 0.5, textwrap.fill(label, 18), transform=axes.transAxes, **words | {"ha": "right"})
             if tile is None:
                 continue
             if tile.picture:
-                axes.imshow(
-                    imread(BytesIO(png(tile.picture, signed=tile.signed)), format="png"), interpolation="nearest"
-                )
+                image = imread(BytesIO(png(tile.picture, signed=tile.signed)), format="png")
+                axes.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             else:
-                axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", fontsize=8)
-            axes.text(
-                0.5,
-                -0.04,
-                textwrap.fill(tile.caption, 24),
-                transform=axes.transAxes,
-                ha="center",
-                va="top",
-                fontsize=7,
-                parse_math=False,
-            )
+                axes.text(0.5, 0.5, "none", transform=axes.transAxes, **words)
+            below = words | {"va": "top", "fontsize": 7}
+            axes.text(0.5, -0.04, "\n".join(_caption(figure, tile, width)), transform=axes.transAxes, **below)
+
+
+def _tile_width(figure: PictureFigure, width: float) -> float:
+    return (width - _ROW_LABEL) / max(1, len(figure.columns))
+
+
+def _caption(figure: PictureFigure, tile: Tile, width: float) -> list[str]:
+    return textwrap.wrap(tile.caption, max(8, int(17 * _tile_width(figure, width))))

@@ -100,8 +100,13 @@ def cloud_style(cloud: Cloud) -> CloudStyle:
 
 
 def has_bands(figure: LineFigure) -> bool:
-    """Return whether the lines have bands: not where they would hide one another."""
-    return figure.band and len(figure.series) <= FILLED_SAMPLES
+    """Return whether the lines have bands: where there are intervals, and they would not hide one another."""
+    return figure.band and len(figure.series) <= FILLED_SAMPLES and has_intervals(figure)
+
+
+def has_intervals(figure: LineFigure) -> bool:
+    """Return whether any line has an interval about it, or all are exact."""
+    return any(one.low != one.y or one.high != one.y for one in figure.series)
 
 
 def colour_scale(figure: SurfaceFigure) -> list[str]:

@@ -1,0 +1,60 @@
+"""The figures of estimates show what the measures found."""
+
+import pytest
+from tiny_runs import drawn, tiny_run
+
+from meseta.errors import UserError
+from meseta.evaluation.record import read_record
+from meseta.papers import Haat4, Mustafa3
+from meseta.report.figure import leaves
+
+
+@pytest.fixture
+def run(tmp_path):
+    return tiny_run(tmp_path)
+
+
+def test_mustafa_3_shows_the_norms_and_their_difference_at_every_example(run):
+    figure, said = drawn(Mustafa3(n=10), [run])
+    assert len(said) == 1
+    norms, lacks = leaves([figure])
+    (section,) = read_record(run.folder).measures
+    lanczos, ascent, along = (sample.values for sample in norms.samples)
+    assert list(lanczos) == section.values
+    assert list(ascent) == section.parts["hessian_ascent"].values
+    assert list(along) == section.parts["gradient_direction"].values
+    assert lacks.samples[0].values == pytest.approx([v - g for v, g in zip(lanczos, along, strict=True)])
+    assert lacks.samples[1].values == pytest.approx([v - g for v, g in zip(ascent, along, strict=True)], abs=1e-6)
+    assert drawn(Mustafa3(n=10), [run])[1] == []
+    assert len(drawn(Mustafa3(n=12), [run])[1]) == 1  # other examples
+
+
+def test_values_off_the_axis_are_counted(run):
+    drawn(Mustafa3(n=10), [run])
+    record = read_record(run.folder)
+    section = record.measures[0]
+    values = [None, 0.0, *section.values[2:]]
+    changed = record.model_copy(update={"measures": [section.model_copy(update={"values": values})]})
+    norms, _ = leaves([Mustafa3(n=10).draw([changed])])
+    assert (len(norms.samples[0].values), norms.samples[0].total) == (8, 10)
+    assert any("1 not finite, 1 zero or negative of 10 values" in note for note in norms.notes)
+
+
+def test_haat_4_has_the_curves_as_published_and_up_to_sign(run):
+    figure, _ = drawn(Haat4(n=10, radius=1e-3), [run])
+    published, up_to_sign = leaves([figure])
+    curves = read_record(run.folder).measures[0].curves
+    for panel, ending in ((published, "_as_published"), (up_to_sign, "")):
+        for series, name in zip(panel.series, ("difference", "exact"), strict=True):
+            assert list(series.y) == curves[f"{name}{ending}"].median
+            assert list(series.low) == curves[f"{name}{ending}"].quantile_05
+            assert series.x == tuple(range(1, 11))
+    assert "h = 0.001" in published.series[0].name
+
+
+def test_a_record_without_the_measure_says_what_measures_it(run):
+    for figure in (Mustafa3(), Haat4()):
+        with pytest.raises(UserError, match="erm lacks"):
+            figure.draw([run.record])
+    with pytest.raises(UserError, match="`n`"):
+        Haat4(n=0)
