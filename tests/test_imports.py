@@ -22,6 +22,7 @@ ROWS = [
     {"evaluation"},
     {"training", "report"},
     {"workflow"},
+    {"looking"},
     {"papers"},
     {"cli"},
     {"__main__", "__init__"},

@@ -165,8 +165,9 @@ def certify(arguments: list[str]) -> None:
 def surface(arguments: list[str]) -> None:
     """Look at a surface of runs."""
     from meseta.configuration import parse, parser
+    from meseta.looking import SurfaceConfig, surface_runs
     from meseta.report.surfaces import surface_figures
-    from meseta.workflow import SurfaceConfig, load_run, surface_runs
+    from meseta.workflow import load_run
 
     options = parser(
         SurfaceConfig,

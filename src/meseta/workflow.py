@@ -12,30 +12,26 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from meseta.attacks import FMN, PGD, Attack, MinimumNormAttack, Transformation
-from meseta.autodiff.scalar_fields import CrossEntropy, Decision, Model, ScalarField
+from meseta.attacks import FMN, Attack, MinimumNormAttack, Transformation
+from meseta.autodiff.scalar_fields import Model
 from meseta.certificates import CurvatureCertificate, HolderEstimate, LinearPiece, LipschitzCertificate, RadiusBound
 from meseta.certificates.chain import read_chain
-from meseta.checks import positive, usable_device, whole
+from meseta.checks import usable_device, whole
 from meseta.configuration import dump, read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
-from meseta.evaluation.gradients import picture_gradients
 from meseta.evaluation.judge import predict
 from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
-from meseta.evaluation.profiles import profile
-from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, Surface, read_record, write_record
+from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, read_record, write_record
 from meseta.evaluation.robustness import evaluate
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
-from meseta.evaluation.surfaces import parameter_surface, surface
-from meseta.geometry import Expansion, GradientNorm, Measure, SpectralCurvature
+from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.objectives import Objective
 from meseta.processes import Workers
-from meseta.surfaces import Adversarial, Axis, Random, Towards, two
 from meseta.threat import Norm, Threat
 from meseta.training import RunConfig, train
 
@@ -159,113 +155,6 @@ class CertifyConfig:
         """Return what the records of all bounds and attacks say that they are, in order."""
         suites = [", ".join(map(repr, suite)) for suite in by_norm(self.attacks)]
         return [*map(repr, self.bounds or ()), *suites]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SurfaceConfig:
-    """What surface is looked at.
-
-    Args:
-        index: of the example in its split, where the space is that of inputs.
-        space: "input", through that example, or "parameters", through the model's own.
-        axes: two; None for a random and an adversarial one, or two random ones of parameters.
-        fields: what is shown; None for the decision function, or the mean cross-entropy over parameters.
-        norm: the norm in which axes have length 1.
-        eps: the radius of the ball that is outlined and that the attack stays in; None for the largest that the first
-            run was evaluated at in this norm, or 8/255.
-        span: the largest coordinate on either axis; None for three times eps, or once the parameters' length.
-        resolution: points along each axis; None for 101, or 31 for parameters.
-        clipped: bring points that leave the valid inputs [0, 1] back to them, entry by entry.
-        attack: its way is seen on the plane; None for 20 steps of PGD from the example on.
-        own_axes: each run has axes of its own, as over parameters; elsewhere all are shown on the plane of the first.
-        split: "test", "val" or "train".
-        n: the first so many examples, whose mean is shown over parameters; None for 256.
-    """
-
-    index: int = 0
-    space: Literal["input", "parameters"] = "input"
-    axes: tuple[Axis, ...] | None = None
-    fields: tuple[ScalarField, ...] | None = None
-    norm: Norm = "Linf"
-    eps: float | None = None
-    span: float | None = None
-    resolution: int | None = None
-    clipped: bool = False
-    attack: Attack | None = None
-    own_axes: bool = False
-    split: SplitName = "test"
-    n: int | None = None
-
-    def __post_init__(self) -> None:
-        whole("index", self.index, 0)
-        check_counts(self.n, None)
-        if self.axes is not None:
-            two(self.axes)
-        if self.resolution is not None:
-            whole("resolution", self.resolution, 2)
-        if self.span is not None:
-            positive("span", self.span)
-        if self.eps is not None:
-            Threat(self.norm, self.eps)
-        unused = ("index", "eps", "attack", "clipped", "own_axes")
-        given = [name for name in unused if getattr(self, name)]
-        if self.space == "parameters" and given:
-            raise UserError(f"`{given[0]}` says nothing in the space of parameters. Leave it out, or use space=input.")
-        if self.space == "input" and self.n is not None:
-            raise UserError("`n` says nothing about one input. Leave it out, or use space=parameters.")
-
-    def threat(self, run: "Run") -> Threat:
-        """Return the threat in whose norm distances are."""
-        met = run.record.evaluation.robust if run.record.evaluation else []
-        radii = [one.eps for one in met if one.norm == self.norm]
-        return Threat(self.norm, self.eps or max(radii, default=8 / 255))
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProfileConfig:
-    """Which examples the field is followed at, along a direction.
-
-    Args:
-        expansion: the field, the direction and the expansions.
-        indices: of the examples in their split.
-        split: "test", "val" or "train".
-    """
-
-    expansion: Expansion = Expansion()
-    indices: tuple[int, ...] = (0,)
-    split: SplitName = "test"
-
-    def __post_init__(self) -> None:
-        check_indices(self.indices)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureConfig:
-    """Which examples' gradients are kept as pictures.
-
-    Args:
-        field: whose gradient; the decision function by default.
-        indices: of the examples in their split.
-        hessian: side in pixels of the square in the middle whose second derivatives are pictured too; 0 for none.
-        split: "test", "val" or "train".
-    """
-
-    field: ScalarField = Decision()
-    indices: tuple[int, ...] = (0,)
-    hessian: int = 0
-    split: SplitName = "test"
-
-    def __post_init__(self) -> None:
-        check_indices(self.indices)
-        whole("hessian", self.hessian, 0)
-
-
-def check_indices(indices: Sequence[int]) -> None:
-    """Raise unless the indices of examples are whole numbers from 0, at least one."""
-    if not indices:
-        raise UserError("`indices` must name at least one example, such as [0].")
-    for index in indices:
-        whole("indices", index, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -407,7 +296,7 @@ def evaluate_run(
         section = attack()  # all is done, and added up
     else:
         section = attack(progress=progress, examined=examined)
-    record = _update(
+    record = update(
         run.folder,
         evaluation=section.model_copy(update={"settings": settings}),
         bounds=_replaced(read_record(run.folder).bounds, nearest),
@@ -491,29 +380,8 @@ def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = 
         examples = run.batches(config.split, config.n, config.batch_size)
         section = measure(run.model, examples, measure=chosen, split=config.split, progress=progress)
         kept = [m for m in read_record(run.folder).measures if (m.measure, m.split) != (section.measure, section.split)]
-        _update(run.folder, measures=[*kept, section])  # each at once, so that a later one that fails loses nothing
+        update(run.folder, measures=[*kept, section])  # each at once, so that a later one that fails loses nothing
     return read_record(run.folder)
-
-
-def profile_run(run: Run, config: ProfileConfig) -> Record:
-    """Follow a field along a direction at some examples, write the curves into the run's record and return that."""
-    x, y = run.chosen(config.split, config.indices)
-    found = profile(run.model, x, y, expansion=config.expansion, indices=config.indices, split=config.split)
-    new = {(one.settings, one.split, one.index) for one in found}
-    kept = [one for one in read_record(run.folder).profiles if (one.settings, one.split, one.index) not in new]
-    return _update(run.folder, profiles=[*kept, *found])
-
-
-def picture_run(run: Run, config: PictureConfig) -> Record:
-    """Take the gradients of a field at some examples as pictures into the run's record, and return that."""
-    x, y = run.chosen(config.split, config.indices)
-    found = picture_gradients(
-        run.model, x, y, field=config.field, indices=config.indices, hessian=config.hessian, split=config.split
-    )
-    new = {(one.kind, one.settings, one.split, one.index) for one in found}
-    earlier = read_record(run.folder).pictured
-    kept = [one for one in earlier if (one.kind, one.settings, one.split, one.index) not in new]
-    return _update(run.folder, pictured=[*kept, *found])
 
 
 WIDE = 2048
@@ -561,93 +429,8 @@ def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = 
     for take in taken:
         examples = run.batches(config.split, config.n, config.batch_size, most=256)
         section = take(run.model, examples, split=config.split, progress=progress)
-        _update(run.folder, bounds=_replaced(read_record(run.folder).bounds, [section]))
+        update(run.folder, bounds=_replaced(read_record(run.folder).bounds, [section]))
     return read_record(run.folder)
-
-
-def surface_runs(runs: Sequence[Run], config: SurfaceConfig, *, progress: Progress | None = None) -> list[Surface]:
-    """Look at one surface of each run, write it into its record and return all; other surfaces in it are kept.
-
-    All runs are shown on the plane of the first, whose gradients its axes follow, or each on its own.
-
-    Raises:
-        UserError: runs on inputs of other shapes than the first, or whose example is not the same.
-    """
-    if not runs:
-        raise UserError("`run`: there is none. Give the folder of a run, such as runs/demo/erm.")
-    found = []
-    for run in runs:
-        axes_of = run if config.own_axes else runs[0]
-        _check_same_example(run, runs[0], config)
-        section = _surface(run, axes_of, config, config.threat(runs[0]), progress)
-        kept = read_record(run.folder).surfaces
-        same = (section.settings, section.plane, section.split, section.index)
-        others = [one for one in kept if (one.settings, one.plane, one.split, one.index) != same]
-        _update(run.folder, surfaces=[*others, section])
-        found.append(section)
-    return found
-
-
-def _surface(run: Run, axes_of: Run, config: SurfaceConfig, threat: Threat, progress: Progress | None) -> Surface:
-    common: dict[str, Any] = {
-        "of": axes_of.record.name,
-        "split": config.split,
-        "settings": repr(config),
-        "progress": progress,
-    }
-    if config.space == "parameters":
-        x, y = (part.to(run.device) for part in run.examples(config.split, 256 if config.n is None else config.n)[:])
-        return parameter_surface(
-            run.model,
-            x,
-            y,
-            axes=config.axes or (Random(), Random()),
-            fields=config.fields or (CrossEntropy(),),
-            span=1.0 if config.span is None else config.span,
-            resolution=31 if config.resolution is None else config.resolution,
-            **common | {"of": run.record.name},
-        )
-    x, y = _needed(run, config)
-    return surface(
-        run.model,
-        x,
-        y,
-        index=config.index,
-        axes=config.axes or (Random(), Adversarial()),
-        fields=config.fields or (Decision(),),
-        threat=threat,
-        span=config.span,
-        resolution=101 if config.resolution is None else config.resolution,
-        clipped=config.clipped,
-        attack=config.attack or PGD(steps=20, random_start=False),
-        axes_of=axes_of.model,
-        **common,
-    )
-
-
-def _needed(run: Run, config: SurfaceConfig) -> tuple[Tensor, Tensor]:
-    """Return the examples up to the last that is looked at or pointed to."""
-    examples = run.examples(config.split, None)
-    indices = [config.index, *(axis.index for axis in config.axes or () if isinstance(axis, Towards))]
-    if max(indices) >= len(examples):
-        raise UserError(f"`index` must be below the {len(examples)} examples of {config.split}, got {max(indices)}.")
-    x, y = examples[: max(indices) + 1]
-    return x.to(run.device), y.to(run.device)
-
-
-def _check_same_example(run: Run, first: Run, config: SurfaceConfig) -> None:
-    if run is first:
-        return
-    if run.model.input_shape != first.model.input_shape or run.model.classes != first.model.classes:
-        raise UserError(
-            f"`run`: {run.folder} takes {run.model.input_shape} and {run.model.classes} classes, {first.folder} takes "
-            f"{first.model.input_shape} and {first.model.classes}. Give runs on the same data."
-        )
-    if config.space == "input" and not torch.equal(_needed(run, config)[0], _needed(first, config)[0].to(run.device)):
-        raise UserError(
-            f"`run`: example {config.index} of {config.split} is not the same in {run.folder} and {first.folder}. "
-            "Give runs on the same data, or look at one at a time."
-        )
 
 
 def _replaced(bounds: Sequence[Bounded], by: Sequence[Bounded]) -> list[Bounded]:
@@ -724,7 +507,8 @@ def _certified(run: Run, config: CertifyConfig) -> bool:
     return all((section, config.split, n) in done for section in config.sections())
 
 
-def _update(folder: Path, **sections: object) -> Record:
+def update(folder: Path, **sections: object) -> Record:
+    """Put sections into the record in a run's folder, in place of what it had there, and return it."""
     record = read_record(folder).model_copy(update=sections)
     write_record(record, folder / "record.json")
     return record

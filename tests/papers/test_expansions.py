@@ -6,11 +6,11 @@ from tiny_runs import drawn, tiny_run
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
 from meseta.geometry import Expansion
+from meseta.looking import ProfileConfig, profile_run
 from meseta.papers import Soar1, Soar4
 from meseta.report.figure import leaves
 from meseta.report.profiles import profile_figures
 from meseta.threat import Threat
-from meseta.workflow import ProfileConfig, profile_run
 
 
 @pytest.fixture

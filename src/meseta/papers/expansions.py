@@ -9,13 +9,14 @@ from meseta.autodiff import CrossEntropy, ScalarField
 from meseta.errors import UserError
 from meseta.evaluation.record import Profile, Record, read_record
 from meseta.geometry import Expansion
+from meseta.looking import ProfileConfig, check_indices, profile_run
 from meseta.papers.base import PaperFigure
 from meseta.report.comparison import Run as Shown
 from meseta.report.comparison import runs_of, slug
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.report.profiles import profile_panel
 from meseta.threat import Threat
-from meseta.workflow import ProfileConfig, Run, SplitName, check_indices, profile_run
+from meseta.workflow import Run, SplitName
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,12 +8,13 @@ from meseta.checks import whole
 from meseta.errors import UserError
 from meseta.evaluation.record import Measured, Picture, Pictured, Record, read_record
 from meseta.geometry import GradientNorm, GradientSparsity, HessianSpectrum
+from meseta.looking import PictureConfig, check_indices, picture_run
 from meseta.papers.base import PaperFigure
 from meseta.papers.estimates import finite, histogram, measured, take_measures
 from meseta.report.comparison import Run as Shown
 from meseta.report.comparison import percent, runs_of, significant
 from meseta.report.figure import Figure, PanelFigure, PictureFigure, Tile
-from meseta.workflow import PictureConfig, Run, SplitName, check_counts, check_indices, picture_run
+from meseta.workflow import Run, SplitName, check_counts
 
 
 def take_pictures(

@@ -10,13 +10,14 @@ from meseta.checks import whole
 from meseta.errors import UserError
 from meseta.evaluation.record import Record, Surface, read_record
 from meseta.evaluation.surfaces import field_name
+from meseta.looking import SurfaceConfig, surface_runs
 from meseta.papers.base import PaperFigure
 from meseta.report.comparison import runs_of
 from meseta.report.figure import PanelFigure
 from meseta.report.surfaces import common_span, panel
 from meseta.surfaces import Adversarial, Axis, Random
 from meseta.threat import Norm
-from meseta.workflow import Run, SurfaceConfig, surface_runs
+from meseta.workflow import Run
 
 LOSS, DECISION = CrossEntropy(), Decision()
 
