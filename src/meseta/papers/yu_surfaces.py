@@ -104,7 +104,7 @@ class SurfacePanels(PaperFigure):
             for row in self.cells([run.short for run in named])
         ]
         flat = [both for row in rows for both in row]
-        key = type(self).__name__.lower()
+        key = type(self).__name__.lower().replace("yu", "yu-")
         panels = iter(
             panel(
                 surface,
