@@ -10,10 +10,11 @@ from meseta.lazy import lazy
 if TYPE_CHECKING:
     from meseta.evaluation.judge import Judgement, judge_attack
     from meseta.evaluation.nearest import distances
+    from meseta.evaluation.pictures import pictured
     from meseta.evaluation.robustness import evaluate
     from meseta.evaluation.statistics import certify, measure
 
-__all__ = ["Judgement", "certify", "distances", "evaluate", "judge_attack", "measure"]
+__all__ = ["Judgement", "certify", "distances", "evaluate", "judge_attack", "measure", "pictured"]
 
 __getattr__ = lazy(
     __name__,
@@ -24,5 +25,6 @@ __getattr__ = lazy(
         "evaluate": "meseta.evaluation.robustness",
         "judge_attack": "meseta.evaluation.judge",
         "measure": "meseta.evaluation.statistics",
+        "pictured": "meseta.evaluation.pictures",
     },
 )

@@ -16,7 +16,7 @@ from meseta.report.figure import (
     bin_edges,
     bin_shares,
 )
-from meseta.report.style import CROSSINGS, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
+from meseta.report.style import CROSSINGS, DIVERGING, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
 
 Drawn = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
 """What plotly draws; pictures are images of the page, and panels are drawn one by one."""
@@ -90,7 +90,7 @@ def _surface_traces(figure: SurfaceFigure) -> list[dict[str, Any]]:
         "z": figure.values,
         "zmin": low,
         "zmax": high,
-        "colorscale": "RdBu" if figure.diverging else "Cividis",
+        "colorscale": [[i / 10, colour] for i, colour in enumerate(DIVERGING)] if figure.diverging else "Cividis",
         "autocontour": False,
         "contours": {"start": low, "end": high, "size": (high - low) / 20},
         "line": {"width": 0.4, "color": "rgba(0,0,0,0.4)"},
