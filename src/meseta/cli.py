@@ -29,7 +29,8 @@ verbs:
   certify   bounds on the distance to the nearest adversarial example: sound ones, estimates, proxies and attacks apart
   surface   a decision or loss surface around an example, or around the parameters, of runs side by side
   figure    a figure of one of the papers, from runs
-  report    one HTML page, figures and a Markdown table from the records of runs
+  report    one HTML page, figures and tables (Markdown, CSV, LaTeX) from the records of runs
+  show      the comparison of runs in the terminal, and for one run what it takes to run it again
   list      every objective, attack, measure, model and data set, in one line each
 
 `meseta VERB --help` tells its options; numbers may be written 8/255. `meseta --version` tells the version.
@@ -232,12 +233,31 @@ def report(arguments: list[str]) -> None:
 
     from meseta.evaluation.record import find_records
 
-    parser = argparse.ArgumentParser(prog="meseta report", description="One HTML page and figures from records.")
+    parser = argparse.ArgumentParser(
+        prog="meseta report",
+        description="One HTML page, figures as PDF and PNG, and the table as Markdown, CSV and LaTeX, from records.",
+    )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of runs")
     parser.add_argument("--out", type=Path, help="the page; report.html beside the first run's record if left out")
     parsed = parser.parse_args(arguments)
     first = parsed.runs[0] if parsed.runs[0].is_dir() else parsed.runs[0].parent
     _report(find_records(parsed.runs), parsed.out or first / "report.html")
+
+
+def show(arguments: list[str]) -> None:
+    """Show runs in the terminal."""
+    import argparse
+
+    from meseta.evaluation.record import find_records
+
+    parser = argparse.ArgumentParser(
+        prog="meseta show",
+        description="The comparison of runs, from their records; for one run also its settings and where its figures "
+        "are from.",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, folders of runs, or records")
+    records = find_records(parser.parse_args(arguments).runs)
+    _show(records, rerun=len(records) == 1)
 
 
 def figure(arguments: list[str]) -> None:
@@ -313,6 +333,7 @@ VERBS = {
     "surface": surface,
     "figure": figure,
     "report": report,
+    "show": show,
     "list": list_,
 }
 
@@ -391,12 +412,14 @@ def _claim(recipe: Path) -> str:
 
 def _report(records: "list[Record]", page: Path) -> None:
     from meseta.files import write_text
-    from meseta.report import comparison_table, to_markdown, write_figures, write_report
+    from meseta.report import comparison_table, to_csv, to_latex, to_markdown, write_figures, write_report
 
     _show(records)
     write_report(records, page)
     write_figures(records, page.parent / "figures")
-    write_text(page.with_suffix(".md"), to_markdown(comparison_table(records)))
+    table = comparison_table(records)
+    for suffix, written in {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}.items():
+        write_text(page.with_suffix(suffix), written(table))
     _say(f"report: {page}")
 
 
@@ -412,12 +435,15 @@ def _draw(record: "Record", folder: Path) -> None:
         _say(f"figures: {len(files)} files in {folder}")
 
 
-def _show(records: "list[Record]") -> None:
+def _show(records: "list[Record]", *, rerun: bool = False) -> None:
     from rich.console import Console
 
-    from meseta.report import comparison_table, to_rich
+    from meseta.report import comparison_table, to_rerun, to_rich
 
-    Console().print(to_rich(comparison_table(records)))
+    console = Console()
+    console.print(to_rich(comparison_table(records)))
+    if rerun:
+        console.print(to_rerun(records[0]))
 
 
 def _say(text: str) -> None:

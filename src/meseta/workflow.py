@@ -24,7 +24,8 @@ from meseta.evaluation.judge import predict
 from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
-from meseta.evaluation.record import Bounded, Evaluation, Masking, Record, read_record, write_record
+from meseta.evaluation.pictures import is_image, pictured
+from meseta.evaluation.record import Bounded, Evaluation, Masking, Pictured, Record, read_record, write_record
 from meseta.evaluation.robustness import evaluate
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
@@ -73,6 +74,8 @@ class EvaluateConfig:
         split: "test", or "val" and "train" for choosing hyper-parameters.
         n: the first so many examples of the split; None for all.
         batch_size: examples attacked at a time.
+        pictured: of how many of the first examples the smallest adversarial example of the first threat's norm is kept
+            in pictures, where inputs are images of 1 or 3 channels; 0 for none.
         seed: of all randomness.
     """
 
@@ -87,11 +90,13 @@ class EvaluateConfig:
     split: SplitName = "test"
     n: int | None = None
     batch_size: int = 256
+    pictured: int = 6
     seed: int = 0
 
     def __post_init__(self) -> None:
         check_counts(self.n, self.batch_size)
         whole("checked", self.checked, 1)
+        whole("pictured", self.pictured, 0)
         whole("seed", self.seed, 0)
         if self.attacks is not None and len(self.attacks) == 0:
             raise UserError("`attacks` must hold at least one attack. Leave it out for the standard suite.")
@@ -296,10 +301,12 @@ def evaluate_run(
         section = attack()  # all is done, and added up
     else:
         section = attack(progress=progress, examined=examined)
+    examples = _pictured(run, config)
     record = update(
         run.folder,
         evaluation=section.model_copy(update={"settings": settings}),
         bounds=_replaced(read_record(run.folder).bounds, nearest),
+        pictured=[one for one in read_record(run.folder).pictured if one.kind != "adversarial"] + examples,
     )
     rmtree(keep, ignore_errors=True)
     with suppress(OSError):  # another evaluation's lies there
@@ -320,6 +327,15 @@ def _nearest(run: Run, config: EvaluateConfig, suite: Sequence[MinimumNormAttack
         found = distances(run.model, examples, attacks=suite, seed=config.seed, split=config.split)
         ledger.put(key, found.model_dump_json())
     return found
+
+
+def _pictured(run: Run, config: EvaluateConfig) -> list[Pictured]:
+    """Return the first examples with the smallest adversarial example found at each; none that cannot be shown."""
+    if config.pictured == 0 or not is_image(run.data.input_shape):
+        return []
+    x, y = run.examples(config.split, min(config.pictured, config.n or config.pictured))[:]
+    attack = FMN(threat=Threat(config.all_threats()[0].norm))
+    return pictured(run.model, x.to(run.device), y.to(run.device), attack=attack, seed=config.seed, split=config.split)
 
 
 def _evaluate(

@@ -26,10 +26,9 @@ from report_factory import (
 
 from meseta.errors import MissingExtra, UserError
 from meseta.evaluation.record import Record
-from meseta.report import comparison_table, write_report
-from meseta.report import page as page_module
+from meseta.report import comparison_table, web, write_report
 from meseta.report.comparison import runs_of
-from meseta.report.page import flatten, headlines, notices, render, settings
+from meseta.report.page import headlines, notices, render
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
 
@@ -340,26 +339,6 @@ def test_a_record_from_before_the_checks_reads_and_renders_as_it_did() -> None:
     assert "not checked" in Page(html).text
 
 
-def test_settings_that_differ_come_first() -> None:
-    rows = settings(runs_of(make_records(2)))
-    differs = [row.differs for row in rows]
-    assert differs == sorted(differs, reverse=True)
-    assert {row.key for row in rows if row.differs} == {
-        "objective",
-        "config: objective.name",
-        "config: objective.weight",
-    }
-
-
-def test_flatten_tells_null_from_text() -> None:
-    assert flatten({"a": {"b": None, "c": {}}, "d": "x", "e": [1, "y"]}) == {
-        "a.b": "null",
-        "a.c": "{}",
-        "d": "x",
-        "e": '[1, "y"]',
-    }
-
-
 def test_failure_leaves_the_old_page_and_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "report.html"
     path.write_text("old")
@@ -370,7 +349,7 @@ def test_failure_leaves_the_old_page_and_no_trace(tmp_path: Path, monkeypatch: p
 
 
 def test_failure_while_rendering_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "to_plotly", lambda figure: 1 / 0)
+    monkeypatch.setattr(web, "to_plotly", lambda figure: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_report(make_records(1), tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,3 @@
-from io import StringIO
-
 import pytest
 from report_factory import (
     make_bounded,
@@ -14,10 +12,9 @@ from report_factory import (
     make_training,
     make_transformed,
 )
-from rich.console import Console
 
 from meseta.errors import UserError
-from meseta.report import comparison_table, to_markdown, to_rich
+from meseta.report import comparison_table, to_markdown
 from meseta.report.table import Table, accuracy_cell
 
 
@@ -39,16 +36,6 @@ def test_values_are_the_records() -> None:
         expected = [evaluation.n, evaluation.clean_accuracy, *worst, *medians, cost, cost / 10]
         assert [cell.text for cell in row[:2]] == [record.name, "not checked"]
         assert [cell.value for cell in row[2:]] == pytest.approx(expected)
-
-
-def test_markdown_shows_the_text_of_every_cell() -> None:
-    """The longer side goes downwards: few runs stand side by side, many below one another."""
-    for count in (3, 30):
-        table = comparison_table(make_records(count))
-        lines = to_markdown(table).splitlines()
-        shown = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
-        rows = [[column.title for column in table.columns], *([cell.text for cell in row] for row in table.rows)]
-        assert shown == (rows if count == 30 else [list(row) for row in zip(*rows, strict=True)])
 
 
 def test_best_is_highest_accuracy_and_flattest_measure_and_lowest_cost() -> None:
@@ -101,28 +88,6 @@ def test_accuracy_says_its_interval_and_n() -> None:
     assert cell.text == "30.8"
     assert cell.note == "±\u202f5.5"
     assert cell.detail == "95 % Wilson interval 25.5–36.6 %, n = 263"
-
-
-def test_markdown_escapes_names() -> None:
-    markdown = to_markdown(comparison_table([make_record("a|b <script> *x* _y_ in_word &lt; `c`")]))
-    assert "a\\|b \\<script\\> \\*x\\* \\_y\\_ in_word &amp;lt; \\`c\\`" in markdown
-
-
-@pytest.mark.parametrize("count", [2, 15])
-def test_terminal_shows_every_number(count: int) -> None:
-    table = comparison_table(make_records(count))
-    terminal = StringIO()
-    console = Console(width=200, file=terminal)
-    console.print(to_rich(table))
-    shown = terminal.getvalue().split()
-    assert all(word in shown for row in table.rows for cell in row for word in cell.text.split())
-
-
-def test_terminal_shows_brackets_as_text() -> None:
-    terminal = StringIO()
-    console = Console(width=200, file=terminal)
-    console.print(to_rich(comparison_table([make_record("[red]x[/red]")])))
-    assert "[red]x[/red]" in terminal.getvalue()
 
 
 def test_duplicate_names_are_told_apart() -> None:

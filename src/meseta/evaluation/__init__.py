@@ -10,6 +10,7 @@ from meseta.lazy import lazy
 if TYPE_CHECKING:
     from meseta.evaluation.judge import Judgement, judge_attack
     from meseta.evaluation.nearest import distances
+    from meseta.evaluation.pictures import pictured
     from meseta.evaluation.robustness import evaluate
     from meseta.evaluation.statistics import certify, measure
     from meseta.evaluation.surfaces import parameter_surface, surface
@@ -22,6 +23,7 @@ __all__ = [
     "judge_attack",
     "measure",
     "parameter_surface",
+    "pictured",
     "surface",
 ]
 
@@ -36,5 +38,6 @@ __getattr__ = lazy(
         "measure": "meseta.evaluation.statistics",
         "parameter_surface": "meseta.evaluation.surfaces",
         "surface": "meseta.evaluation.surfaces",
+        "pictured": "meseta.evaluation.pictures",
     },
 )

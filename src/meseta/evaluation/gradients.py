@@ -12,8 +12,8 @@ from meseta.checks import check_batch, constant, derivatives_in_eval_mode, insta
 from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.judge import predict
-from meseta.evaluation.pictures import picture
-from meseta.evaluation.record import Picture, Pictured
+from meseta.evaluation.pictures import picture, signed
+from meseta.evaluation.record import Pictured
 
 
 def picture_gradients(
@@ -81,12 +81,6 @@ def picture_gradients(
         )
         for i, index in enumerate(indices)
     ]
-
-
-def signed(values: Tensor) -> Picture:
-    """Return values (C, H, W) as a picture with zero in the middle of its range."""
-    largest = float(values.abs().max())
-    return picture(values, -largest, largest)
 
 
 def _middle_of_hessian(f: BoundField, x: Tensor, side: int) -> Tensor:

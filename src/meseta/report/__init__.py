@@ -8,18 +8,34 @@ from typing import TYPE_CHECKING
 from meseta.lazy import lazy
 
 if TYPE_CHECKING:
+    from meseta.report.figure_page import write_figure_page
+    from meseta.report.formats import to_csv, to_latex, to_markdown, to_rerun, to_rich
     from meseta.report.page import write_report
     from meseta.report.printed import write_figures
-    from meseta.report.table import comparison_table, to_markdown, to_rich
+    from meseta.report.table import comparison_table
 
-__all__ = ["comparison_table", "to_markdown", "to_rich", "write_figures", "write_report"]
+__all__ = [
+    "comparison_table",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+    "to_rerun",
+    "to_rich",
+    "write_figure_page",
+    "write_figures",
+    "write_report",
+]
 
 __getattr__ = lazy(
     __name__,
     {
         "comparison_table": "meseta.report.table",
-        "to_markdown": "meseta.report.table",
-        "to_rich": "meseta.report.table",
+        "to_csv": "meseta.report.formats",
+        "to_latex": "meseta.report.formats",
+        "to_markdown": "meseta.report.formats",
+        "to_rerun": "meseta.report.formats",
+        "to_rich": "meseta.report.formats",
+        "write_figure_page": "meseta.report.figure_page",
         "write_figures": "meseta.report.printed",
         "write_report": "meseta.report.page",
     },

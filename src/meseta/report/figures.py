@@ -17,7 +17,9 @@ from meseta.report.comparison import (
     wilson,
     worst_cases,
 )
+from meseta.report.examples import example_figures
 from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
+from meseta.report.profiles import profile_figures
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
 from meseta.report.surfaces import surface_figures
 from meseta.report.verdict import is_broken
@@ -40,9 +42,17 @@ def all_figures(records: Sequence[Record]) -> list[Figure]:
         *distance_figures(records),
         *sandwich_figures(records),
         *(figure for group in groups for figure in measure_figures(group)),
-        *attack_curves(records),
         *surface_figures(records),
+        *example_figures(records),
+        *profile_figures(records),
+        *attack_curves(records),
+        *history_figures(records),
     ]
+
+
+def history_figures(records: Sequence[Record]) -> list[Figure]:
+    """Return what was logged once an epoch."""
+    return []
 
 
 def robustness_curves(records: Sequence[Record]) -> list[LineFigure]:

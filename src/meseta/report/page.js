@@ -1,5 +1,5 @@
 "use strict";
-// Sorting, figures and their legends. Without scripts the page still shows every table.
+// Sorting, figures and their legends. Without scripts the page still shows every table and picture.
 
 function sortValue(row, index) {
   const value = row.cells[index].dataset.value;
@@ -29,23 +29,64 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }
 }
 
-const drawings = JSON.parse(document.getElementById("drawings").textContent);
-const plots = Array.from(document.querySelectorAll(".plot"));
-for (const plot of plots) {
-  const drawing = drawings[plot.dataset.figure];
-  Plotly.newPlot(plot, drawing.data, drawing.layout, { responsive: true, displayModeBar: false });
+for (const button of document.querySelectorAll(".fold")) {
+  const table = document.getElementById(button.dataset.folds);
+  const fold = folded => { table.classList.toggle("folded", folded); button.setAttribute("aria-pressed", !folded); };
+  button.hidden = false;
+  button.addEventListener("click", () => fold(!table.classList.contains("folded")));
+  fold(matchMedia("(max-width: 40rem)").matches);
 }
 
-let folded = [];
-// A figure that was drawn inside something folded does not know its width.
+const drawings = JSON.parse(document.getElementById("drawings").textContent);
+const plots = Array.from(document.querySelectorAll(".plot"));
+const hiddenRuns = new Set();
+
+// plotly breaks no lines of its own accord.
+function wrapped(text, width) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if (lines.at(-1) && lines.at(-1).length + word.length > width / 7) lines.push(word);
+    else lines.push([lines.pop(), word].filter(Boolean).join(" "));
+  }
+  return lines.join("<br>");
+}
+
+function draw(plot, data, layout) {
+  Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
+}
+
+function drawFlat(plot, size = {}) {
+  const { data, layout } = drawings[plot.dataset.figure];
+  for (const trace of data) {
+    if ("z_of" in trace.meta) trace.z = data[trace.meta.z_of].z;
+    trace.visible = !hiddenRuns.has(trace.meta.run);
+  }
+  const width = (size.width ?? plot.clientWidth) - (data[0].colorbar ? 140 : 68);
+  const height = (size.height ?? plot.clientHeight) - 68;
+  const titled = (axis, room) => ({ ...axis, title: { text: wrapped(axis.title.text, room) } });
+  draw(plot, data, { ...layout, ...size, xaxis: titled(layout.xaxis, width), yaxis: titled(layout.yaxis, height) });
+}
+
+// A figure is drawn when it comes near the window, which is never for what stays folded.
+const watcher = new IntersectionObserver(seen => {
+  for (const { target, isIntersecting } of seen) {
+    if (!isIntersecting) continue;
+    watcher.unobserve(target);
+    drawFlat(target);
+  }
+}, { rootMargin: "50%" });
+plots.forEach(plot => watcher.observe(plot));
+
+// A figure that is folded while the window changes does not see it.
 for (const details of document.querySelectorAll("details:has(.plot)")) {
   details.addEventListener("toggle", () => {
-    if (details.open && !folded.includes(details)) details.querySelectorAll(".plot").forEach(plot => Plotly.Plots.resize(plot));
+    if (details.open) plots.filter(plot => plot.data && details.contains(plot)).forEach(plot => Plotly.Plots.resize(plot));
   });
 }
 
 function show(run, visible) {
-  for (const plot of plots) {
+  if (visible) hiddenRuns.delete(run); else hiddenRuns.add(run);
+  for (const plot of plots.filter(plot => plot.data)) {
     const traces = plot.data.flatMap((trace, i) => (trace.meta.run === run ? [i] : []));
     if (traces.length) Plotly.restyle(plot, { visible }, traces);
   }
@@ -56,14 +97,80 @@ for (const key of document.querySelectorAll(".key")) {
   key.addEventListener("click", () => show(Number(key.dataset.run), key.getAttribute("aria-pressed") === "false"));
 }
 
-// Paper shows what is folded on the screen, and has its own width.
+// A map as a relief. Each relief takes one of the browser's few WebGL contexts, so the oldest make room.
+const MOST_RELIEFS = 8;
+const reliefs = [];
+
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+function drawRelief(plot) {
+  const { data, layout } = drawings[plot.dataset.figure];
+  const { x, y, z, zmin, zmax, colorscale, colorbar, hovertemplate, meta } = data[0];
+  const boundary = data.some(trace => trace.meta.z_of === 0);
+  const contours = boundary ? { z: { show: true, start: 0, end: 0.5, size: 1, color: "#000000", width: 4 } } : {};
+  const ink = { color: colour("--ink"), gridcolor: colour("--line"), showspikes: false, tickfont: { size: 10 } };
+  const axis = title => ({ title: { text: wrapped(title.text, 160), font: { size: 11 } }, nticks: 5, ...ink });
+  const scene = {
+    xaxis: axis(layout.xaxis.title),
+    yaxis: axis(layout.yaxis.title),
+    zaxis: axis(colorbar.title),
+    aspectmode: "cube",
+    camera: { eye: { x: -1.7, y: -1.95, z: 1.35 }, center: { x: 0, y: 0, z: -0.2 } },
+  };
+  const { paper_bgcolor, font } = layout;
+  const surface = { type: "surface", x, y, z, cmin: zmin, cmax: zmax, colorscale, colorbar, hovertemplate, meta, contours };
+  draw(plot, [surface], { paper_bgcolor, font, scene, margin: { t: 0, r: 0, b: 0, l: 0 } });
+}
+
+function turn(plot, button) {
+  const flat = !reliefs.includes(plot);
+  Plotly.purge(plot);
+  if (flat) {
+    if (reliefs.length === MOST_RELIEFS) flatten(reliefs[0]);
+    reliefs.push(plot);
+    drawRelief(plot);
+  } else {
+    reliefs.splice(reliefs.indexOf(plot), 1);
+    drawFlat(plot);
+  }
+  button.textContent = flat ? "Map" : "Turn it in 3-D";
+}
+
+function flatten(plot) {
+  turn(plot, plot.nextElementSibling);
+}
+
+for (const button of document.querySelectorAll(".turn")) {
+  button.hidden = false;
+  button.addEventListener("click", () => turn(button.previousElementSibling, button));
+}
+
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => reliefs.forEach(drawRelief));
+
+// Paper shows every figure, also what is folded on the screen, in its own width, and maps, which need no WebGL.
+const PAPER = 1000;
+let folded = [];
+
 addEventListener("beforeprint", () => {
   folded = Array.from(document.querySelectorAll("details:not([open])"));
   folded.forEach(one => { one.open = true; });
-  plots.forEach(plot => Plotly.relayout(plot, { width: 480, height: 300 }));
+  reliefs.slice().forEach(flatten);
+  for (const plot of plots) {
+    const row = plot.closest(".panels");
+    const columns = row ? Math.min(row.style.getPropertyValue("--columns"), 4) : plot.closest(".alone") ? 1 : 2;
+    watcher.unobserve(plot);
+    Plotly.purge(plot);
+    drawFlat(plot, { width: PAPER / columns - 24, height: 300 });
+  }
 });
+
 addEventListener("afterprint", () => {
   folded.forEach(one => { one.open = false; });
   folded = [];
-  plots.forEach(plot => Plotly.relayout(plot, { autosize: true, width: null, height: null }));
+  for (const plot of plots) {
+    Plotly.purge(plot);
+    watcher.observe(plot);
+  }
 });

@@ -1,49 +1,31 @@
 """One self-contained HTML page from records: no request leaves it, and nothing in it but the records' figures."""
 
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from meseta.errors import MissingExtra, UserError
-from meseta.evaluation.record import Provenance, Record
-from meseta.files import write_text
+from meseta.evaluation.record import Record
 from meseta.report.attack_tables import attack_tables, find
-from meseta.report.comparison import (
-    MISSING,
-    NORMS,
-    MeasureGroup,
-    Run,
-    eps_text,
-    measure_groups,
-    percent,
-    runs_of,
-    significant,
-    threats_of,
-)
-from meseta.report.figure import Figure, PanelFigure, PictureFigure
+from meseta.report.comparison import NORMS, MeasureGroup, Run, eps_text, measure_groups, runs_of, threats_of
+from meseta.report.examples import example_figures
+from meseta.report.figure import Figure
 from meseta.report.figures import (
-    all_figures,
     attack_curves,
     certified_curves,
     distance_figures,
+    history_figures,
     measure_figures,
     robustness_curves,
     sandwich_figures,
 )
-from meseta.report.interactive import to_plotly
-from meseta.report.sandwich import KINDS, KINDS_EXPLAINED, largest, sandwiches
-from meseta.report.style import cloud_style, style
+from meseta.report.profiles import profile_figures
+from meseta.report.rerun import settings, sources
+from meseta.report.sandwich import KINDS, largest, sandwiches
+from meseta.report.surfaces import surface_figures
 from meseta.report.table import Cell, Column, comparison_table, transformations, worst_case_cell
-from meseta.report.verdict import Examined, Word, examined, is_broken, labelled, masking_of, matrix, verdict
-from meseta.version import __version__
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from meseta.report.verdict import Examined, Word, examined, is_broken, masking_of, matrix, verdict
+from meseta.report.web import fill, run_keys, write_page
 
 
 def write_report(records: Sequence[Record], path: Path) -> None:
@@ -51,11 +33,9 @@ def write_report(records: Sequence[Record], path: Path) -> None:
 
     Raises:
         UserError: no record, or `path` is a folder.
-        MissingExtra: jinja2 or plotly is not installed.
+        MissingExtra: jinja2, plotly or pillow is not installed.
     """
-    if path.is_dir():
-        raise UserError(f"report: {path} is a folder. Give a file, for example {path / 'report.html'}.")
-    write_text(path, render(records))
+    write_page(path, render(records))
 
 
 def render(records: Sequence[Record]) -> str:
@@ -63,95 +43,48 @@ def render(records: Sequence[Record]) -> str:
     runs = runs_of(records)
     checked = examined(runs)
     kinds = [kind for kind in KINDS if any(one.kind == kind for run in runs for one in run.record.bounds)]
-    figures = {figure.key: figure for figure in all_figures(records)}
-    page: str = _template().render(
+    table = comparison_table(records)
+    measures = [_measure_section(group) for group in measure_groups(runs)]
+    figures: dict[str, list[Figure]] = {
+        "curves": [*robustness_curves(records)],
+        "certified": [*certified_curves(records), *distance_figures(records)],
+        "clouds": [*sandwich_figures(records)],
+        "surfaces": [*surface_figures(records)],
+        "examples": [*example_figures(records)],
+        "profiles": [*profile_figures(records)],
+        "attacks": [*attack_curves(records)],
+        "histories": [*history_figures(records)],
+    }
+    measured = [figure for _, first, parts in measures for figure in ([first] if first else []) + parts]
+    return fill(
+        "page.html",
+        [*measured, *(figure for section in figures.values() for figure in section)],
+        **figures,
         runs=runs,
-        style=style,
-        cloud_style=cloud_style,
-        version=__version__,
-        css=_text("page.css"),
-        js=_text("page.js"),
-        plotly_js=_plotly_js() if figures else "",
+        run_keys=run_keys(runs),
         headlines=headlines(runs),
         broken=[run for run in runs if is_broken(run)],
         notices=notices(runs),
-        table=comparison_table(records),
-        curves=[figure.key for figure in robustness_curves(records)],
+        table=table,
+        column_groups=column_groups(table.columns),
+        differing=any(column.setting for column in table.columns),
         sandwiches=sandwiches(runs),
-        certified=[figure.key for figure in (*certified_curves(records), *distance_figures(records))],
         distances_title="Certificates" if "sound" in kinds else "Distances",
         kinds=kinds,
-        clouds=[figure.key for figure in sandwich_figures(records)],
-        figures=figures,
-        drawings={
-            key: to_plotly(one) for key, one in figures.items() if not isinstance(one, PictureFigure | PanelFigure)
-        },
-        measures=[_measure_section(group, figures) for group in measure_groups(runs)],
+        measures=measures,
         examined=checked,
         matrix=matrix(checked),
         threats=attack_tables(runs),
-        attacks=[figure.key for figure in attack_curves(records)],
         transformations=transformations(runs),
         settings=settings(runs),
         sources=[(run, sources(run.record)) for run in runs],
     )
-    return page
 
 
-def _template() -> Any:
-    try:
-        import jinja2
-    except ImportError:
-        raise MissingExtra("jinja2", "report") from None
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("meseta", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "percent": percent, "breakable": breakable}
-    environment.globals |= {
-        "column_groups": column_groups,
-        "eps_text": eps_text,
-        "is_broken": is_broken,
-        "labelled": labelled,
-        "verdict": verdict,
-        "KINDS": KINDS,
-        "KINDS_EXPLAINED": KINDS_EXPLAINED,
-        "MISSING": MISSING,
-        "NORMS": NORMS,
-    }
-    return environment.get_template("page.html")
-
-
-def _text(name: str) -> str:
-    return files("meseta.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _plotly_js() -> str:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise MissingExtra("plotly", "report") from None
-    return str(get_plotlyjs())
-
-
-def number(value: float | None) -> str:
-    """Write a number that may be missing."""
-    return MISSING if value is None or not math.isfinite(value) else significant(value)
-
-
-def breakable(text: str) -> "Markup":
-    """Escape a title, and let it break before its brackets."""
-    from markupsafe import Markup, escape
-
-    return escape(text).replace("(", Markup("<wbr>("))
-
-
-def column_groups(columns: Sequence[Column]) -> list[tuple[str, int]]:
-    """Return each run of columns of one group with its length, for the upper row of the header."""
-    return [(group, len(list(members))) for group, members in groupby(columns, key=lambda column: column.group)]
+def column_groups(columns: Sequence[Column]) -> list[tuple[str, int, bool]]:
+    """Return each run of columns of one group with its length, and whether they are settings."""
+    groups = ((key, list(members)) for key, members in groupby(columns, key=lambda column: column.group))
+    return [(group, len(members), members[0].setting) for group, members in groups]
 
 
 @dataclass(frozen=True)
@@ -247,65 +180,8 @@ def _doubts(run: Run) -> Iterable[str]:
             )
 
 
-def _measure_section(group: MeasureGroup, figures: dict[str, Figure]) -> tuple[MeasureGroup, Figure | None, list[str]]:
-    """Return a measure, its figure if it has one, and the keys of the figures of its parts and curves."""
-    return group, figures.get(group.key), [one.key for one in measure_figures(group) if one.key != group.key]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One setting of every run, in the order of the runs."""
-
-    key: str
-    values: tuple[str, ...]
-
-    @property
-    def differs(self) -> bool:
-        """Whether the runs disagree."""
-        return len(set(self.values)) > 1
-
-
-def settings(runs: Sequence[Run]) -> list[Setting]:
-    """Return every setting of the runs, the ones that differ first."""
-    flat = [_described(run.record) for run in runs]
-    keys = dict.fromkeys(key for one in flat for key in one)
-    rows = [Setting(key, tuple(one.get(key, MISSING) for one in flat)) for key in keys]
-    return sorted(rows, key=lambda row: not row.differs)
-
-
-def _described(record: Record) -> dict[str, str]:
-    described = {"model": record.model, "data": record.data}
-    if training := record.training:
-        described |= {
-            "objective": training.objective,
-            "parameters": f"{training.parameters:,}".replace(",", "\u202f"),
-            "training examples": f"{training.examples:,}".replace(",", "\u202f"),
-            "epochs": str(training.epochs),
-            "steps": str(training.steps),
-        }
-    return described | {f"config: {key}": value for key, value in flatten(record.config).items()}
-
-
-def flatten(config: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Write a nested configuration as dotted keys and texts."""
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{name}.")
-        else:
-            flat[name] = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-    return flat
-
-
-def sources(record: Record) -> list[tuple[str, Provenance]]:
-    """Return where each section of a record comes from; measures of one call share a line."""
-    found: list[tuple[str, Provenance]] = []
-    if record.training:
-        found.append(("training", record.training.provenance))
-    if record.evaluation:
-        found.append(("evaluation", record.evaluation.provenance))
-    if masking := masking_of(record):
-        found.append(("masking checks", masking.provenance))
-    found += [(one.bound, one.provenance) for one in record.bounds]
-    return found + [(one.measure, one.provenance) for one in record.measures]
+def _measure_section(group: MeasureGroup) -> tuple[MeasureGroup, Figure | None, list[Figure]]:
+    """Return a measure, its figure if it has one, and the figures of its parts and curves."""
+    figures = measure_figures(group)
+    first = next((one for one in figures if one.key == group.key), None)
+    return group, first, [one for one in figures if one is not first]

@@ -1,11 +1,11 @@
-"""The comparison of runs as a table of values with their text, and its Markdown and terminal forms."""
+"""The comparison of runs as a table of values with their text."""
 
+import json
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from meseta.evaluation.record import Evaluation, Measured, Record, Training
 from meseta.report.comparison import (
@@ -23,11 +23,9 @@ from meseta.report.comparison import (
     wilson,
     worst_cases,
 )
+from meseta.report.rerun import differing
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, telling_radii
 from meseta.report.verdict import examined, is_broken, is_doubted, labelled, verdict
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
 
 Direction = Literal["highest", "lowest", "nearest zero"]
 
@@ -45,6 +43,8 @@ class Column:
     best: Direction | None = None
     from_attacks: bool = False
     """Whether the figures are what attacks left: of a model that they may not see, never the best."""
+    setting: bool = False
+    """Whether it is no figure but a setting in which the runs differ."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,13 @@ _NOTHING = Cell(None, MISSING)
 
 
 def comparison_table(records: Sequence[Record]) -> Table:
-    """Compare the runs: masking, accuracy, worst case per threat, distances, medians of measures, cost of training."""
+    """Compare the runs: masking, the settings that differ, accuracy, worst case per threat, distances, medians of
+    measures, cost of training."""
     runs = runs_of(records)
     columns = [
+        (Column("Run", "", "Run"), [Cell(run.label, run.label) for run in runs]),
+        *_verdict_columns(runs),
+        *_setting_columns(runs),
         *_accuracy_columns(runs),
         *_transformed_columns(runs),
         *_radius_columns(runs),
@@ -91,14 +95,13 @@ _Filled = tuple[Column, list[Cell]]
 
 def _accuracy_columns(runs: Sequence[Run]) -> list[_Filled]:
     evaluations = [run.record.evaluation for run in runs]
-    name = Column("Run", "", "Run"), [Cell(run.label, run.label) for run in runs]
     n = Column("n", "", "n"), [Cell(e.n, str(e.n)) if e else _NOTHING for e in evaluations]
     clean = (
         Column("Clean accuracy (%)", "Accuracy (%)", "clean", "highest"),
         [accuracy_cell(e.clean_accuracy, e.n) if e else _NOTHING for e in evaluations],
     )
     worst = [_worst_case_column(norm, eps, runs) for norm, eps in threats_of(runs)]
-    return [name, *_verdict_columns(runs), n, clean, *worst]
+    return [n, clean, *worst]
 
 
 def _verdict_columns(runs: Sequence[Run]) -> list[_Filled]:
@@ -110,6 +113,28 @@ def _verdict_cell(run: Run) -> Cell:
     word = verdict(run.record)
     reasons = (f"{finding.name}: {finding.evidence}" for one in examined([run]) for _, finding in one.doubts)
     return Cell(word, labelled(word), detail="\n".join(reasons)) if word else _NOTHING
+
+
+def _setting_columns(runs: Sequence[Run]) -> list[_Filled]:
+    shown, total = differing(runs)
+    group = "Settings that differ" if len(shown) == total else f"Settings that differ, {len(shown)} of {total}"
+    return [
+        (Column(f"Setting: {one.key}", group, one.key, setting=True), [_setting_cell(value) for value in one.values])
+        for one in shown
+    ]
+
+
+def _setting_cell(value: str) -> Cell:
+    """Return a setting, as a number where it is one."""
+    if value == MISSING:
+        return _NOTHING
+    try:
+        number = json.loads(value)
+    except ValueError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
+        return Cell(value, " ".join(value.split()))
+    return Cell(number, str(number) if isinstance(number, int) else f"{number:.6g}")
 
 
 def _worst_case_column(norm: str, eps: str, runs: Sequence[Run]) -> _Filled:
@@ -285,53 +310,3 @@ def _mark_best(column: Column, cells: list[Cell], runs: Sequence[Run]) -> list[C
 def _badness(cell: Cell, direction: Direction | None) -> float:
     value = float(cell.value or 0)
     return {"highest": -value, "lowest": value}.get(direction or "", abs(value))
-
-
-def to_markdown(table: Table) -> str:
-    """Write the table in GitHub's Markdown, numbers to the right, the best in bold; the longer side downwards."""
-    header, *rows = [[_markdown_cell(cell) for cell in row] for row in _grid(table)]
-    rule = [":--" if i == 0 else "--:" for i in range(len(header))]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
-
-
-def _grid(table: Table) -> list[tuple[Cell, ...]]:
-    """Return titles and cells row by row, with the quantities as rows where those are the most."""
-    grid = [tuple(Cell(None, column.title) for column in table.columns), *table.rows]
-    return list(zip(*grid, strict=True)) if len(table.columns) > len(table.rows) else grid
-
-
-def _markdown_cell(cell: Cell) -> str:
-    text = escape_markdown(cell.text)
-    return f"**{text}**" if cell.best else text
-
-
-def escape_markdown(text: str) -> str:
-    """Write text so that Markdown shows it as it is, inside a table too; underscores within words need no escape."""
-    escaped = re.sub(r"([\\`*\[\]<>|~])|(?<!\w)(_)|(_)(?!\w)", lambda match: "\\" + match[0], text)
-    return escaped.replace("&", "&amp;")
-
-
-def to_rich(table: Table) -> "RichTable":
-    """Return the table for the terminal, the best values in bold; the longer side downwards."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    grid = _grid(table)
-    rich = RichTable(box=SIMPLE_HEAD)
-    for i, cells in enumerate(zip(*grid, strict=True)):
-        width = max((len(cell.text) for cell in cells[1:]), default=0)
-        rich.add_column(
-            Text(_broken(cells[0].text)),
-            justify="right" if i else "left",
-            overflow="fold",
-            min_width=width if i else min(width, 16),
-        )
-    for first, *rest in grid[1:]:
-        rich.add_row(Text(_broken(first.text)), *(Text(cell.text, style="bold" if cell.best else "") for cell in rest))
-    return rich
-
-
-def _broken(title: str) -> str:
-    """Return a long title in lines of its parts: adversarial-/training, SpectralCurvature/(Margin), median."""
-    return re.sub(r"(?<=\w-)(?=\w)|(?<=\w)(?=\()", "\n", title) if len(title) > 14 else title

@@ -1,0 +1,16 @@
+"""One self-contained HTML page for one figure."""
+
+from pathlib import Path
+
+from meseta.report.figure import Figure
+from meseta.report.web import fill, keys_of_runs, write_page
+
+
+def write_figure_page(figure: Figure, path: Path) -> None:
+    """Write a figure to `path` as one HTML file, whole or not at all.
+
+    Raises:
+        UserError: `path` is a folder.
+        MissingExtra: jinja2 is not installed, or plotly or pillow where the figure needs it.
+    """
+    write_page(path, fill("figure.html", [figure], figure=figure, run_keys=keys_of_runs(figure)))
