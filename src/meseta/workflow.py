@@ -251,6 +251,7 @@ def evaluate_run(
     config: EvaluateConfig,
     *,
     processes: int = 1,
+    beside: bool = False,
     progress: Callable[[float], object] | None = None,
     examined: Callable[[Masking | None], object] | None = None,
 ) -> Record:
@@ -262,6 +263,7 @@ def evaluate_run(
         run: a finished run.
         config: what it is attacked with.
         processes: how many share the work; the figures do not depend on it.
+        beside: keep the evaluation that stands for the run, and put this one beside it.
         progress: called with how many examples were done since the last call, in parts.
         examined: called with what the masking checks found, before the attacks.
     """
@@ -284,10 +286,13 @@ def evaluate_run(
         section = attack()  # all is done, and added up
     else:
         section = attack(progress=progress, examined=examined)
+    section = section.model_copy(update={"settings": settings})
+    before = read_record(run.folder)
+    others = [one for one in before.other_evaluations if one.settings != settings]
     record = _update(
         run.folder,
-        evaluation=section.model_copy(update={"settings": settings}),
-        bounds=_replaced(read_record(run.folder).bounds, nearest),
+        bounds=_replaced(before.bounds, nearest),
+        **({"other_evaluations": [*others, section]} if beside else {"evaluation": section}),
     )
     rmtree(keep, ignore_errors=True)
     with suppress(OSError):  # another evaluation's lies there

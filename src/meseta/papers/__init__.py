@@ -5,5 +5,25 @@ Mei 2022 (HAAT).
 """
 
 from meseta.papers.base import PaperFigure
+from meseta.papers.guo2020 import Guo2, Guo4, Guo5, Guo6, Guo7
+from meseta.papers.ma2020 import Soar2, Soar3
+from meseta.papers.mei2022 import Haat1, Haat2, Haat3
+from meseta.papers.mustafa2020 import Mustafa1, Mustafa2, Mustafa4, Mustafa5
 
-__all__ = ["PaperFigure"]
+__all__ = [
+    "Guo2",
+    "Guo4",
+    "Guo5",
+    "Guo6",
+    "Guo7",
+    "Haat1",
+    "Haat2",
+    "Haat3",
+    "Mustafa1",
+    "Mustafa2",
+    "Mustafa4",
+    "Mustafa5",
+    "PaperFigure",
+    "Soar2",
+    "Soar3",
+]

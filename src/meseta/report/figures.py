@@ -17,6 +17,7 @@ from meseta.report.comparison import (
     wilson,
     worst_cases,
 )
+from meseta.report.curves import history_figures
 from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
 from meseta.report.verdict import is_broken
@@ -40,6 +41,7 @@ def all_figures(records: Sequence[Record]) -> list[Figure]:
         *sandwich_figures(records),
         *(figure for group in groups for figure in measure_figures(group)),
         *attack_curves(records),
+        *history_figures(records),
     ]
 
 
@@ -158,6 +160,7 @@ def _certified_figure(norm: str, by_run: Mapping[int, Sandwich]) -> LineFigure:
         series=_survival([(one.run, one.certified) for _, one in sorted(by_run.items())]),
         notes=("Sound bounds only, the best for each example. Bands: 95 % Wilson interval. Ends where 1 % is left.",),
         band=True,
+        x_name="radius",
     )
 
 
@@ -320,6 +323,8 @@ def _curves(group: MeasureGroup) -> list[LineFigure]:
                 notes=("Lines: median over the examples. Bands: 5 % to 95 % of them.",),
                 band=True,
                 percent=False,
+                interval="5–95 %",
+                x_name="index",
                 log_y=bool(values) and min(values) > 0 and _spans_magnitudes(values),
             )
         )

@@ -92,7 +92,7 @@ def cloud_style(cloud: Cloud) -> CloudStyle:
 
 def has_bands(figure: LineFigure) -> bool:
     """Return whether the lines have bands: not where they would hide one another."""
-    return figure.band and len(figure.series) <= FILLED_SAMPLES
+    return figure.band and bool(figure.interval) and len(figure.series) <= FILLED_SAMPLES
 
 
 def diverging_span(figure: SurfaceFigure) -> tuple[float, float]:

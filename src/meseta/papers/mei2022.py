@@ -1,0 +1,184 @@
+"""Figures of Mei et al. 2022, HAAT: accuracy over the epochs of training, and against its settings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from meseta.attacks import PGD, AutoAttack
+from meseta.errors import UserError
+from meseta.evaluation.record import Evaluation, Record
+from meseta.evaluation.suites import Suite
+from meseta.papers.attacked import evaluations
+from meseta.papers.base import PaperFigure
+from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
+from meseta.papers.watched import watched
+from meseta.report.comparison import eps_text, runs_of
+from meseta.report.curves import curves_over_epochs, epoch_figure, epoch_line, history, spoken
+from meseta.report.figure import Figure, LineFigure, PanelFigure
+from meseta.threat import Threat
+from meseta.training import Watch
+from meseta.workflow import EvaluateConfig, Run, SplitName, evaluate_run
+
+THREAT = Threat("Linf", 8 / 255)
+WATCH = Watch(
+    every=20, splits=("train", "val", "test"), attacks=(PGD(threat=THREAT, steps=10), AutoAttack(threat=THREAT))
+)
+"""What the figures over the epochs are drawn from, as near to the paper as it can be read."""
+ACCURACIES = r"val/accuracy|watch/\w+/accuracy.*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haat1(PaperFigure):
+    """Accuracy over the epochs of training with HAAT: training and validation examples, clean and under attack.
+
+    The paper shows the best validation accuracy at epoch 89 of 200, and overfitting under AutoAttack after epoch 100.
+    Runs: trained with `Haat` and watched every 20 epochs; a panel each.
+
+    Source: Mei et al. 2022, figure 1. Differs: every accuracy that was watched is drawn, each under its own name, where
+    the paper does not say which attack its validation accuracy is under; on the first examples of each split.
+    """
+
+    def draw(self, records: Sequence[Record]) -> Figure:
+        """Return a panel for each run, a line for each split and attack."""
+        panels = []
+        for run in runs_of(records):
+            watched([run.record], r"watch/\w+/accuracy .*", WATCH)
+            names = watched([run.record], ACCURACIES, WATCH)
+            panels.append(replace(self._panel(run.record, names), key=f"haat1-{run.style}", title=run.short))
+        if len(panels) == 1:
+            return replace(panels[0], key="haat1", title=f"Accuracy over training, {panels[0].title}")
+        return PanelFigure(
+            "haat1", "Accuracy over training", tuple(tuple(panels[i : i + 2]) for i in range(0, len(panels), 2))
+        )
+
+    def _panel(self, record: Record, names: Sequence[str]) -> LineFigure:
+        names = [name for name in names if not (name == "watch/val/accuracy" and "val/accuracy" in names)]
+        values = history(record)
+        lines = [epoch_line(spoken(name), k, values[name], percent=True) for k, name in enumerate(names)]
+        return replace(epoch_figure("", "", "accuracy (%)", lines, percent=True), of_attacks=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haat3(PaperFigure):
+    """Accuracy over the epochs of training, PGD training against HAAT: a panel for each split and attack.
+
+    The paper shows both alike, HAAT a little better under AutoAttack.
+    Runs: trained with `Haat` and with `AdversarialTraining`, watched alike.
+
+    Source: Mei et al. 2022, figure 3, which its text calls figure 4; differs as `Haat1` does.
+    """
+
+    least_runs = 2
+
+    def draw(self, records: Sequence[Record]) -> Figure:
+        """Return a panel for each accuracy that all runs were watched for, a line for each run."""
+        watched(records, r"watch/\w+/accuracy .*", WATCH)
+        names = watched(records, ACCURACIES, WATCH)
+        names = [name for name in names if not (name == "watch/val/accuracy" and "val/accuracy" in names)]
+        runs = runs_of(records)
+        panels = [
+            curves_over_epochs(f"haat3-{k}", spoken(name).capitalize(), name, runs) for k, name in enumerate(names)
+        ]
+        rows = tuple(tuple(panels[i : i + 3]) for i in range(0, len(panels), 3))
+        return PanelFigure("haat3", "Accuracy over training", rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haat2(PaperFigure):
+    """Accuracy against the settings of HAAT: (a) the step of its finite difference, (b) the steps of its solver.
+
+    The paper finds 5e-6 and 5 steps the best under AutoAttack.
+    Runs: trained with `Haat`, alike but for `attack.radius` or `attack.solver.steps`; several seeds give a spread.
+
+    Args:
+        eps: Linf.
+        suite: what the runs that lack it are attacked with.
+        n: the first so many examples; None for all.
+        split: whose examples.
+
+    Source: Mei et al. 2022, figure 2. Differs: b counts the products of the solver, of `PowerIteration` one more than
+    the paper's k; a run with the exact Hessian, of no step, is a line across in (a).
+    """
+
+    eps: float = 8 / 255
+    suite: Suite = "autoattack"
+    n: int | None = None
+    split: SplitName = "test"
+    least_runs = 2
+
+    def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
+        """Attack the runs that lack it with the suite."""
+        for run in runs:
+            found = self._evaluation(run.record)
+            if found is None or found.n < len(run.examples(self.split, self.n)):
+                say(f"{run.record.name}: attacking with the suite {self.suite}")
+                config = EvaluateConfig(
+                    threats={"Linf": (self.eps,)}, suite=self.suite, checks=(), split=self.split, n=self.n
+                )
+                evaluate_run(run, config, beside=True)
+
+    def draw(self, records: Sequence[Record]) -> Figure:
+        """Return the panels of which there are at least two values."""
+        panels = [
+            *self._panel(
+                records, "a", "attack.radius", "step of the finite difference ξ (input units)", "ξ", log_x=True
+            ),
+            *self._panel(records, "b", "attack.solver.steps", "steps of the solver k", "k", log_x=False),
+        ]
+        if not panels:
+            raise UserError(
+                "`run`: no two runs are alike but for `attack.radius` or `attack.solver.steps` of their objective. "
+                "Give runs trained with Haat at several of them."
+            )
+        title = f"HAAT against its settings, {self.suite} at Linf {eps_text('Linf', self.eps)}"
+        return PanelFigure("haat2", title, (tuple(panels),))
+
+    def _panel(
+        self, records: Sequence[Record], letter: str, setting: str, x_label: str, x_name: str, *, log_x: bool
+    ) -> list[LineFigure]:
+        sorted_out = sweeps(records, setting, besides=["attack.guarded"])  # which a radius of rounding noise needs
+        found = [sweep for sweep in sorted_out if len([x for x in sweep.records if x]) > 1]
+        if not found:
+            return []
+        lines: list[tuple[str, int, Sweep, Callable[[Record], float | None]]] = []
+        for sweep in found:
+            end = f", {sweep.name}" if len(found) > 1 else ""
+            lines.append((f"clean{end}", len(lines), sweep, self._clean))
+            lines.append((f"under attack{end}", len(lines), sweep, self._robust))
+        figure = sweep_figure(
+            f"haat2-{letter}",
+            f"({letter}) {x_label.split(' (')[0]}",
+            lines,
+            x_label=x_label,
+            x_name=x_name,
+            y_label="accuracy (%)",
+            percent=True,
+            log_x=log_x,
+        )
+        return [replace(figure, of_attacks=True)]
+
+    def _clean(self, record: Record) -> float:
+        return 100 * self._needed(record).clean_accuracy
+
+    def _robust(self, record: Record) -> float:
+        return next(100 * one.worst_case for one in self._needed(record).robust if self._is(one.norm, one.eps))
+
+    def _is(self, norm: str, eps: float) -> bool:
+        return norm == "Linf" and eps == self.eps
+
+    def _evaluation(self, record: Record) -> Evaluation | None:
+        """Return the evaluation by the suite, of the most examples."""
+        fitting = [
+            one
+            for one in evaluations(record)
+            if one.suite == self.suite and any(self._is(robust.norm, robust.eps) for robust in one.robust)
+        ]
+        return max(fitting, key=lambda one: one.n) if fitting else None
+
+    def _needed(self, record: Record) -> Evaluation:
+        found = self._evaluation(record)
+        if found is None:
+            raise UserError(
+                f"record: {record.name} was not attacked with the suite {self.suite} at Linf {self.eps:g}. Measure it: "
+                f"meseta evaluate RUN --suite {self.suite} --norm Linf --eps {self.eps!r}"
+            )
+        return found
