@@ -469,11 +469,16 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
 
 def _check_same(folder: Path, run: RunConfig) -> None:
     written = folder / "config.yaml"
-    if folder.exists() and any(folder.iterdir()) and (not written.exists() or written.read_text() != dump(run)):
+    if folder.exists() and any(folder.iterdir()) and not (written.exists() and _says(written, run)):
         raise UserError(
             f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
             "or remove it first."
         )
+
+
+def _says(written: Path, run: RunConfig) -> bool:
+    """Return whether a file holds this configuration, or did before a later setting came in."""
+    return written.read_text() == dump(run) or read(RunConfig, written) == run
 
 
 def _evaluated(run: Run, config: EvaluateConfig) -> bool:

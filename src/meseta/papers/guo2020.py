@@ -10,7 +10,7 @@ from meseta.evaluation.record import Bounded, Record
 from meseta.papers.attacked import alone, attack_runs, needed, spelled
 from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
-from meseta.report.comparison import eps_text
+from meseta.report.comparison import eps_text, slug
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.threat import Threat
 from meseta.workflow import CertifyConfig, Run, SplitName, certify_run
@@ -56,10 +56,13 @@ class RobustnessAgainstWeight(PaperFigure):
         """Return four panels for each network, a line for each regulariser."""
         key = type(self).__name__.lower()
         tasks = list(dict.fromkeys((record.model, record.data) for record in records))
-        found = [sweeps([r for r in records if (r.model, r.data) == task], "weight") for task in tasks]
+        found = [
+            [part for sweep in sweeps(those, "weight") for part in sweep.apart("λ = 0")]
+            for those in ([r for r in records if (r.model, r.data) == task] for task in tasks)
+        ]
         names = list(dict.fromkeys(sweep.name for row in found for sweep in row))
         for row in found:
-            if not any(x for sweep in row for x in sweep.records):
+            if not any(sweep.values for sweep in row):
                 of = ", ".join(sweep.name for sweep in row)
                 raise UserError(
                     f"`run`: {of}: no run has a weight above 0. Give runs of regularisers at several weights."
@@ -80,11 +83,11 @@ class RobustnessAgainstWeight(PaperFigure):
         panels: list[tuple[str, str, Quantity]] = [
             ("FGSM", under, partial(self._accuracy, fgsm)),
             ("PGD", under, partial(self._accuracy, pgd)),
-            *((name, "mean L2 distance", partial(_mean, attack)) for name, attack in self._named_nearest()),
+            *((name, "mean L2 distance (input units)", partial(_mean, a)) for name, a in self._named_nearest()),
         ]
         return tuple(
             sweep_figure(
-                f"{key}-{name.lower()}",
+                f"{key}-{slug(name.lower())}",
                 f"({'abcdefghijklmnopqrstuvwxyz'[(first + k) % 26]}) {name}, {network}",
                 [(sweep.name, names.index(sweep.name), sweep, quantity) for sweep in row],
                 x_label="weight λ",
@@ -107,7 +110,7 @@ class RobustnessAgainstWeight(PaperFigure):
         return FGSM(threat=self._threat()), PGD(threat=self._threat(), steps=self.steps)
 
     def _named_nearest(self) -> list[tuple[str, MinimumNormAttack]]:
-        return [("DeepFool", DeepFool(threat=Threat("L2", 0.5))), ("CW", CarliniWagner(searches=self.searches))]
+        return [("DeepFool", DeepFool(threat=Threat("L2", 0.5))), ("C&W", CarliniWagner(searches=self.searches))]
 
     def _nearest(self) -> list[MinimumNormAttack]:
         return [attack for _, attack in self._named_nearest()]

@@ -10,7 +10,7 @@ from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import labels
 from meseta.papers.watched import watched
 from meseta.report.comparison import runs_of
-from meseta.report.curves import curves_over_epochs, epoch_figure, epoch_line, history, spoken
+from meseta.report.curves import Logged, curves_over_epochs, epoch_figure, epoch_line, history, in_rows, read_name
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.threat import Threat
 from meseta.training import Watch
@@ -41,21 +41,20 @@ class Soar2(PaperFigure):
         objectives = Soar(value_clip=None), Soar(value_clip=None, directions=100)
         watch = Watch(splits=(self.split,), attacks=(), objectives=objectives)
         runs = runs_of(records)
-        panels = [self._panel(run.short, watched([run.record], self._start + ".*", watch), run.record) for run in runs]
+        panels = [self._panel(run.short, watched([run.record], self._is_drawn, watch), run.record) for run in runs]
         if len(panels) == 1:
             return replace(panels[0], key="soar2", title=f"{REGULARIZER}, {panels[0].title}")
         keyed = [replace(panel, key=f"soar2-{i}") for i, panel in enumerate(panels)]
-        return PanelFigure("soar2", REGULARIZER, tuple(tuple(keyed[i : i + 2]) for i in range(0, len(keyed), 2)))
+        return PanelFigure("soar2", REGULARIZER, in_rows(keyed, 2))
 
-    @property
-    def _start(self) -> str:
-        return f"watch/{self.split}/soar"
+    def _is_drawn(self, one: Logged) -> bool:
+        return one.watched and one.split == self.split and one.what.split()[0] == "soar"
 
-    def _panel(self, run: str, names: Sequence[str], record: Record) -> LineFigure:
+    def _panel(self, run: str, names: Sequence[Logged], record: Record) -> LineFigure:
         values = history(record)
         lines = [
-            epoch_line(_directions(name.removeprefix(self._start)), k, values[name], percent=False)
-            for k, name in enumerate(names)
+            epoch_line(_directions(one.what.removeprefix("soar")), k, values[one.name], percent=False)
+            for k, one in enumerate(names)
         ]
         return replace(epoch_figure("", run, "mean of R", lines, percent=False), of_attacks=True)
 
@@ -88,14 +87,15 @@ class Soar3(PaperFigure):
         """Return two panels, clean accuracy above."""
         pgd = PGD(threat=Threat("Linf", 8 / 255), steps=20, alpha=2 / 255)
         watch = Watch(splits=(self.split,), attacks=(pgd,))
-        attacked, *_ = watched(records, f"watch/{self.split}/accuracy {self.attack}.*", watch)
+        attacked, *_ = watched(records, self._is_drawn, watch)
+        clean = read_name(f"watch/{self.split}/accuracy")
         runs = runs_of(records)
         names = dict(zip((run.style for run in runs), labels(records, "weight", "λ"), strict=True))
         above, below = (
-            curves_over_epochs(key, title, name, runs, lambda run: names[run.style])
-            for key, title, name in (
-                ("soar3-clean", "Clean accuracy", f"watch/{self.split}/accuracy"),
-                ("soar3-robust", f"Accuracy under attack: {spoken(attacked)}", attacked),
-            )
+            curves_over_epochs(f"soar3-{key}", str(one), [one], runs, lambda run: names[run.style])
+            for key, one in (("clean", clean), ("robust", attacked))
         )
         return PanelFigure("soar3", "SOAR over training", ((above,), (below,)))
+
+    def _is_drawn(self, one: Logged) -> bool:
+        return one.watched and one.split == self.split and one.attack.startswith(self.attack)

@@ -12,7 +12,7 @@ from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
 from meseta.papers.watched import watched
 from meseta.report.comparison import eps_text, runs_of
-from meseta.report.curves import curves_over_epochs, epoch_figure, epoch_line, history, spoken
+from meseta.report.curves import WORST, Logged, curves_over_epochs, epoch_figure, epoch_line, history, in_rows
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.threat import Threat
 from meseta.training import Watch
@@ -23,7 +23,12 @@ WATCH = Watch(
     every=20, splits=("train", "val", "test"), attacks=(PGD(threat=THREAT, steps=10), AutoAttack(threat=THREAT))
 )
 """What the figures over the epochs are drawn from, as near to the paper as it can be read."""
-ACCURACIES = r"val/accuracy|watch/\w+/accuracy.*"
+
+
+def _accuracies(records: Sequence[Record]) -> list[Logged]:
+    """Return the accuracies that all records have, at least one of them under attack; worst cases are left out."""
+    watched(records, lambda one: bool(one.attack), WATCH)
+    return watched(records, lambda one: one.is_accuracy and one.attack != WORST, WATCH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,23 +43,24 @@ class Haat1(PaperFigure):
     """
 
     def draw(self, records: Sequence[Record]) -> Figure:
-        """Return a panel for each run, a line for each split and attack."""
-        panels = []
+        """Return a row for each run: clean accuracy, and accuracy under attack, a line for each split and attack."""
+        rows = []
         for run in runs_of(records):
-            watched([run.record], r"watch/\w+/accuracy .*", WATCH)
-            names = watched([run.record], ACCURACIES, WATCH)
-            panels.append(replace(self._panel(run.record, names), key=f"haat1-{run.style}", title=run.short))
-        if len(panels) == 1:
-            return replace(panels[0], key="haat1", title=f"Accuracy over training, {panels[0].title}")
-        return PanelFigure(
-            "haat1", "Accuracy over training", tuple(tuple(panels[i : i + 2]) for i in range(0, len(panels), 2))
-        )
+            names = _accuracies([run.record])
+            clean = [one for one in names if not one.attack]
+            panels = (
+                self._panel(f"haat1-{run.style}-clean", f"{run.short}, clean", run.record, clean, 0),
+                self._panel(
+                    f"haat1-{run.style}-robust", f"{run.short}, under attack", run.record, names[len(clean) :], 3
+                ),
+            )
+            rows.append(panels)
+        return PanelFigure("haat1", "Accuracy over training", tuple(rows))
 
-    def _panel(self, record: Record, names: Sequence[str]) -> LineFigure:
-        names = [name for name in names if not (name == "watch/val/accuracy" and "val/accuracy" in names)]
+    def _panel(self, key: str, title: str, record: Record, names: Sequence[Logged], first: int) -> LineFigure:
         values = history(record)
-        lines = [epoch_line(spoken(name), k, values[name], percent=True) for k, name in enumerate(names)]
-        return replace(epoch_figure("", "", "accuracy (%)", lines, percent=True), of_attacks=True)
+        lines = [epoch_line(str(one), k, values[one.name], percent=True) for k, one in enumerate(names, first)]
+        return replace(epoch_figure(key, title, "accuracy (%)", lines, percent=True), of_attacks=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +77,9 @@ class Haat3(PaperFigure):
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return a panel for each accuracy that all runs were watched for, a line for each run."""
-        watched(records, r"watch/\w+/accuracy .*", WATCH)
-        names = watched(records, ACCURACIES, WATCH)
-        names = [name for name in names if not (name == "watch/val/accuracy" and "val/accuracy" in names)]
         runs = runs_of(records)
-        panels = [
-            curves_over_epochs(f"haat3-{k}", spoken(name).capitalize(), name, runs) for k, name in enumerate(names)
-        ]
-        rows = tuple(tuple(panels[i : i + 3]) for i in range(0, len(panels), 3))
-        return PanelFigure("haat3", "Accuracy over training", rows)
+        panels = [curves_over_epochs(f"haat3-{k}", str(one), [one], runs) for k, one in enumerate(_accuracies(records))]
+        return PanelFigure("haat3", "Accuracy over training", in_rows(panels, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +119,7 @@ class Haat2(PaperFigure):
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return the panels of which there are at least two values."""
         panels = [
-            *self._panel(
-                records, "a", "attack.radius", "step of the finite difference ξ (input units)", "ξ", log_x=True
-            ),
+            *self._panel(records, "a", "attack.radius", "finite-difference step ξ", "ξ", log_x=True),
             *self._panel(records, "b", "attack.solver.steps", "steps of the solver k", "k", log_x=False),
         ]
         if not panels:
@@ -129,24 +127,25 @@ class Haat2(PaperFigure):
                 "`run`: no two runs are alike but for `attack.radius` or `attack.solver.steps` of their objective. "
                 "Give runs trained with Haat at several of them."
             )
-        title = f"HAAT against its settings, {self.suite} at Linf {eps_text('Linf', self.eps)}"
+        title = f"HAAT against its settings, suite {self.suite} at Linf {eps_text('Linf', self.eps)}"
         return PanelFigure("haat2", title, (tuple(panels),))
 
     def _panel(
         self, records: Sequence[Record], letter: str, setting: str, x_label: str, x_name: str, *, log_x: bool
     ) -> list[LineFigure]:
         sorted_out = sweeps(records, setting, besides=["attack.guarded"])  # which a radius of rounding noise needs
-        found = [sweep for sweep in sorted_out if len([x for x in sweep.records if x]) > 1]
+        found = [sweep for sweep in sorted_out if len(sweep.values) > 1]
         if not found:
             return []
         lines: list[tuple[str, int, Sweep, Callable[[Record], float | None]]] = []
         for sweep in found:
-            end = f", {sweep.name}" if len(found) > 1 else ""
-            lines.append((f"clean{end}", len(lines), sweep, self._clean))
-            lines.append((f"under attack{end}", len(lines), sweep, self._robust))
+            for part in sweep.apart("exact Hessian"):
+                end = f", {part.name}" if len(found) > 1 else part.name.removeprefix(sweep.name)
+                lines.append((f"clean{end}", len(lines), part, self._clean))
+                lines.append((f"under attack{end}", len(lines), part, self._robust))
         figure = sweep_figure(
             f"haat2-{letter}",
-            f"({letter}) {x_label.split(' (')[0]}",
+            f"({letter}) {x_label}",
             lines,
             x_label=x_label,
             x_name=x_name,

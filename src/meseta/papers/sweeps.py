@@ -28,6 +28,18 @@ class Sweep:
     name: str
     records: Mapping[float | None, Sequence[Record]]
 
+    @property
+    def values(self) -> list[float]:
+        """The values of the setting, those without one left out."""
+        return [x for x in self.records if x is not None]
+
+    def apart(self, without: str) -> list["Sweep"]:
+        """Return the runs with the setting and those without it, named so, as two lines."""
+        if not self.values or None not in self.records:
+            return [self]
+        having: dict[float | None, Sequence[Record]] = {x: self.records[x] for x in self.values}
+        return [Sweep(self.name, having), Sweep(f"{self.name}, {without}", {None: self.records[None]})]
+
 
 def sweeps(records: Sequence[Record], setting: str, *, besides: Sequence[str] = ()) -> list[Sweep]:
     """Sort records by what they have in common but for a setting of their objective.
@@ -87,13 +99,13 @@ def sweep_figure(
 ) -> LineFigure:
     """Return a line for each sweep and quantity: its mean over the seeds at each value of the setting.
 
-    Whiskers go from the smallest to the largest of the seeds. A run without the setting is a line across.
+    Whiskers go from the smallest to the largest of the seeds. A sweep without the setting is a line across.
 
     Args:
         lines: the name of each, the number of its style, the sweep, and what is drawn of a record, in % or in units of
             the y axis; None where it has none, which is left out.
     """
-    places = [x for _, _, sweep, _ in lines for x in sweep.records if x is not None]
+    places = [x for _, _, sweep, _ in lines for x in sweep.values]
     drawn = [_line(name, style, sweep, value, places) for name, style, sweep, value in lines]
     seeds = [len(group) for _, _, sweep, _ in lines for group in sweep.records.values()]
     return LineFigure(

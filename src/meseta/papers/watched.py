@@ -1,36 +1,36 @@
 """Curves over the epochs of runs that were watched while they were trained."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from meseta.errors import UserError
 from meseta.evaluation.record import Record
 from meseta.papers.attacked import spelled
-from meseta.report.curves import history
+from meseta.report.curves import Logged, logged_by
 from meseta.training import Watch
 
 
-def watched(records: Sequence[Record], name: str, watch: Watch) -> list[str]:
-    """Return the names in the records' histories that match a pattern, those that all records have.
+def watched(records: Sequence[Record], wanted: Callable[[Logged], bool], watch: Watch) -> list[Logged]:
+    """Return what is wanted of the records' histories, as far as all records have it.
 
     Args:
         records: of runs that were watched.
-        name: a regular expression for the whole name.
+        wanted: tells what is drawn; each record must have some of it.
         watch: what to train with, for the error.
 
     Raises:
         UserError: a record without any; records that have nothing of it in common.
     """
-    found = [[logged for logged in history(record) if re.fullmatch(name, logged)] for record in records]
+    found = [[one for one in logged_by([record]) if wanted(one)] for record in records]
     for record, names in zip(records, found, strict=True):
         if not names:
             raise UserError(
                 f"record: {record.name} has no history of what is drawn, which is logged in training alone. Train it "
-                f"with a watch: meseta train --config {record.name}.yaml {options(watch)}"
+                f"again with a watch, for example: meseta train --config {record.name}/config.yaml --name watched "
+                f"{options(watch)}"
             )
     shared = [one for one in found[0] if all(one in names for names in found)]
     if not shared:
-        each = "; ".join(f"{r.name}: {', '.join(names)}" for r, names in zip(records, found, strict=True))
+        each = "; ".join(f"{r.name}: {', '.join(map(str, names))}" for r, names in zip(records, found, strict=True))
         raise UserError(f"records: the runs were watched with different settings, {each}. Watch them alike.")
     return shared
 
@@ -40,8 +40,7 @@ def options(watch: Watch) -> str:
     parts = [f"--watch.splits '[{', '.join(watch.splits)}]'"]
     if watch.every != 1:
         parts.insert(0, f"--watch.every {watch.every}")
-    if watch.attacks:
-        parts.append(f"--watch.attacks '{spelled(watch.attacks)}'")
+    parts.append(f"--watch.attacks '{spelled(watch.attacks)}'")
     if watch.objectives:
         parts.append(f"--watch.objectives '{spelled(watch.objectives)}'")
     return " ".join(parts)
