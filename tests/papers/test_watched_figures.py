@@ -4,15 +4,17 @@ import shlex
 from pathlib import Path
 
 import pytest
-from report_factory import make_history, make_record, make_training
+from report_factory import make_evaluation, make_history, make_masking, make_record, make_training
 
 from meseta.configuration import parse, parser, plain
 from meseta.errors import UserError
 from meseta.evaluation.record import Record
 from meseta.objectives import Erm, Objective, Soar
 from meseta.papers import Haat1, Haat3, Soar2, Soar3
+from meseta.report.curves import history_figures
 from meseta.report.figure import LineFigure, PanelFigure, leaves
 from meseta.report.printed import save
+from meseta.report.verdict import UPPER_BOUND
 from meseta.training import RunConfig
 
 PGD = "PGD-20 CrossEntropy Linf 0.03137"
@@ -62,6 +64,10 @@ def test_soar_3_has_clean_and_attacked_accuracy_with_a_line_for_each_weight(tmp_
     assert clean.series[0].y == pytest.approx((70, 80, 90))
     assert robust.title == "Test, PGD-20 CrossEntropy, L∞ 0.03137"
     assert all(file.stat().st_size for file in save(drawn, tmp_path))
+    masked = soar(0.5).model_copy(update={"evaluation": make_evaluation(masking=make_masking(BlackBox="broken"))})
+    notes = (f"soar-0.5: {UPPER_BOUND}",)
+    assert [figure.draw([masked, soar(0.1)]).notes for figure in (Soar3(), Haat1(), Haat3())] == [notes] * 3
+    assert [figure.notes[1:] for figure in history_figures([masked]) if figure.key == "history-accuracy"] == [notes]
     with pytest.raises(UserError, match=r"`?record`?: soar has no history") as error:
         Soar3().draw([soar(0.5), watched("soar")])
     watch = the_watch_in(str(error.value)).watch

@@ -9,6 +9,8 @@ from meseta.attacks import Attack
 from meseta.configuration import plain
 from meseta.errors import UserError
 from meseta.evaluation.record import Evaluation, Record
+from meseta.report.comparison import runs_of
+from meseta.report.verdict import UPPER_BOUND, is_broken
 from meseta.threat import Threat
 from meseta.workflow import EvaluateConfig, Run, SplitName, evaluate_run
 
@@ -62,6 +64,11 @@ def alone(evaluation: Evaluation, attack: Attack) -> Evaluation:
         if result.attack == repr(attack.against(Threat(one.norm, one.eps, attack.threat.bounds)))
     ]
     return evaluation.model_copy(update={"robust": robust})
+
+
+def masked(records: Sequence[Record]) -> tuple[str, ...]:
+    """Return a note for each run whose gradients are masked."""
+    return tuple(f"{run.short}: {UPPER_BOUND}" for run in runs_of(records) if is_broken(run))
 
 
 def attack_runs(

@@ -7,7 +7,7 @@ from functools import partial
 from meseta.attacks import FGSM, PGD, Attack, CarliniWagner, DeepFool, MinimumNormAttack
 from meseta.errors import UserError
 from meseta.evaluation.record import Bounded, Record
-from meseta.papers.attacked import alone, attack_runs, needed, spelled
+from meseta.papers.attacked import alone, attack_runs, masked, needed, spelled
 from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
 from meseta.report.comparison import eps_text, slug
@@ -72,7 +72,7 @@ class RobustnessAgainstWeight(PaperFigure):
             for i, ((model, _), row) in enumerate(zip(tasks, found, strict=True), 1)
         ]
         about = "; ".join(dict.fromkeys(_described(data) for _, data in tasks))
-        return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows))
+        return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows), masked(records))
 
     def _row(
         self, key: str, first: int, network: str, row: Sequence[Sweep], names: Sequence[str]

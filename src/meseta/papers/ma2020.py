@@ -10,7 +10,16 @@ from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import labels
 from meseta.papers.watched import watched
 from meseta.report.comparison import runs_of
-from meseta.report.curves import Logged, curves_over_epochs, epoch_figure, epoch_line, history, in_rows, read_name
+from meseta.report.curves import (
+    Logged,
+    curves_over_epochs,
+    epoch_figure,
+    epoch_line,
+    history,
+    in_rows,
+    read_name,
+    upper_bounds,
+)
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.threat import Threat
 from meseta.training import Watch
@@ -95,7 +104,7 @@ class Soar3(PaperFigure):
             curves_over_epochs(f"soar3-{key}", str(one), [one], runs, lambda run: names[run.style])
             for key, one in (("clean", clean), ("robust", attacked))
         )
-        return PanelFigure("soar3", "SOAR over training", ((above,), (below,)))
+        return PanelFigure("soar3", "SOAR over training", ((above,), (below,)), upper_bounds(runs, [attacked]))
 
     def _is_drawn(self, one: Logged) -> bool:
         return one.watched and one.split == self.split and one.attack.startswith(self.attack)

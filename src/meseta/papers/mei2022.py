@@ -7,12 +7,21 @@ from meseta.attacks import PGD, AutoAttack
 from meseta.errors import UserError
 from meseta.evaluation.record import Evaluation, Record
 from meseta.evaluation.suites import Suite
-from meseta.papers.attacked import evaluations
+from meseta.papers.attacked import evaluations, masked
 from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
 from meseta.papers.watched import watched
 from meseta.report.comparison import eps_text, runs_of
-from meseta.report.curves import WORST, Logged, curves_over_epochs, epoch_figure, epoch_line, history, in_rows
+from meseta.report.curves import (
+    WORST,
+    Logged,
+    curves_over_epochs,
+    epoch_figure,
+    epoch_line,
+    history,
+    in_rows,
+    upper_bounds,
+)
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.threat import Threat
 from meseta.training import Watch
@@ -44,7 +53,8 @@ class Haat1(PaperFigure):
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return a row for each run: clean accuracy, and accuracy under attack, a line for each split and attack."""
-        rows = []
+        rows: list[tuple[LineFigure, ...]] = []
+        notes: list[str] = []
         for run in runs_of(records):
             names = _accuracies([run.record])
             clean = [one for one in names if not one.attack]
@@ -55,7 +65,8 @@ class Haat1(PaperFigure):
                 ),
             )
             rows.append(panels)
-        return PanelFigure("haat1", "Accuracy over training", tuple(rows))
+            notes += upper_bounds([run], names)
+        return PanelFigure("haat1", "Accuracy over training", tuple(rows), tuple(notes))
 
     def _panel(self, key: str, title: str, record: Record, names: Sequence[Logged], first: int) -> LineFigure:
         values = history(record)
@@ -78,8 +89,9 @@ class Haat3(PaperFigure):
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return a panel for each accuracy that all runs were watched for, a line for each run."""
         runs = runs_of(records)
-        panels = [curves_over_epochs(f"haat3-{k}", str(one), [one], runs) for k, one in enumerate(_accuracies(records))]
-        return PanelFigure("haat3", "Accuracy over training", in_rows(panels, 3))
+        names = _accuracies(records)
+        panels = [curves_over_epochs(f"haat3-{k}", str(one), [one], runs) for k, one in enumerate(names)]
+        return PanelFigure("haat3", "Accuracy over training", in_rows(panels, 3), upper_bounds(runs, names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +140,7 @@ class Haat2(PaperFigure):
                 "Give runs trained with Haat at several of them."
             )
         title = f"HAAT against its settings, suite {self.suite} at Linf {eps_text('Linf', self.eps)}"
-        return PanelFigure("haat2", title, (tuple(panels),))
+        return PanelFigure("haat2", title, (tuple(panels),), masked(records))
 
     def _panel(
         self, records: Sequence[Record], letter: str, setting: str, x_label: str, x_name: str, *, log_x: bool

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from meseta.evaluation.record import Record
 from meseta.report.comparison import NORMS, Run, runs_of, slug, unique
 from meseta.report.figure import LineFigure, PanelFigure, Series
+from meseta.report.verdict import UPPER_BOUND, is_broken
 
 MARKED = 12
 """Lines of more points have no markers."""
@@ -118,7 +119,7 @@ def history_figures(records: Sequence[Record]) -> list[LineFigure | PanelFigure]
             accuracies.setdefault(title, []).append(one)
     terms = [one for one in names if not one.is_accuracy and not one.is_loss]
     figures = [
-        _panels("Accuracy", accuracies, runs, _attacks_of(names, runs)),
+        _panels("Accuracy", accuracies, runs, (*_attacks_of(names, runs), *upper_bounds(runs, names))),
         _panels("Losses", {str(one): [one] for one in names if one.is_loss}, runs),
         _panels("Terms of the objectives", {str(one): [one] for one in terms}, runs),
     ]
@@ -133,6 +134,14 @@ def _attacks_of(names: Sequence[Logged], runs: Sequence[Run]) -> tuple[str, ...]
     )
     said = "; ".join(suite for suite in suites if suite)
     return (f"Attacks while training: {said}. Of several, their worst case.",) if said else ()
+
+
+def upper_bounds(runs: Sequence[Run], names: Sequence[Logged]) -> tuple[str, ...]:
+    """Return a note for each run whose gradients are masked, where accuracies under attack are drawn."""
+    attacked = {one.name for one in names if one.attack}
+    return tuple(
+        f"{run.short}: {UPPER_BOUND}" for run in runs if is_broken(run) and attacked & set(history(run.record))
+    )
 
 
 WORST = "worst case"

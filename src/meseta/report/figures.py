@@ -20,9 +20,8 @@ from meseta.report.comparison import (
 from meseta.report.curves import history_figures
 from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
-from meseta.report.verdict import is_broken
+from meseta.report.verdict import UPPER_BOUND, is_broken
 
-UPPER_BOUND = "gradients are masked, and what attacks left is only an upper bound."
 LOG_SPAN = 100.0
 """Positive values that span this factor are shown on a logarithmic axis."""
 RADII = 120
