@@ -268,6 +268,7 @@ def evaluate_run(
     config: EvaluateConfig,
     *,
     processes: int = 1,
+    beside: bool = False,
     progress: Callable[[float], object] | None = None,
     examined: Callable[[Masking | None], object] | None = None,
 ) -> Record:
@@ -279,6 +280,7 @@ def evaluate_run(
         run: a finished run.
         config: what it is attacked with.
         processes: how many share the work; the figures do not depend on it.
+        beside: keep the evaluation that stands for the run, and put this one beside it.
         progress: called with how many examples were done since the last call, in parts.
         examined: called with what the masking checks found, before the attacks.
     """
@@ -301,12 +303,17 @@ def evaluate_run(
         section = attack()  # all is done, and added up
     else:
         section = attack(progress=progress, examined=examined)
-    examples = _pictured(run, config)
+    section = section.model_copy(update={"settings": settings})
+    before = read_record(run.folder)
+    others = [one for one in before.other_evaluations if one.settings != settings]
+    found: dict[str, object] = {"other_evaluations": [*others, section]}
+    if not beside:
+        gradients = [one for one in before.pictured if one.kind != "adversarial"]
+        found = {"evaluation": section, "pictured": [*gradients, *_pictured(run, config)]}
     record = update(
         run.folder,
-        evaluation=section.model_copy(update={"settings": settings}),
-        bounds=_replaced(read_record(run.folder).bounds, nearest),
-        pictured=[one for one in read_record(run.folder).pictured if one.kind != "adversarial"] + examples,
+        bounds=_replaced(before.bounds, nearest),
+        **found,
     )
     rmtree(keep, ignore_errors=True)
     with suppress(OSError):  # another evaluation's lies there
@@ -492,11 +499,16 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
 
 def _check_same(folder: Path, run: RunConfig) -> None:
     written = folder / "config.yaml"
-    if folder.exists() and any(folder.iterdir()) and (not written.exists() or written.read_text() != dump(run)):
+    if folder.exists() and any(folder.iterdir()) and not (written.exists() and _says(written, run)):
         raise UserError(
             f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
             "or remove it first."
         )
+
+
+def _says(written: Path, run: RunConfig) -> bool:
+    """Return whether a file holds this configuration, or did before a later setting came in."""
+    return written.read_text() == dump(run) or read(RunConfig, written) == run
 
 
 def _evaluated(run: Run, config: EvaluateConfig) -> bool:

@@ -271,3 +271,15 @@ def test_training_lowers_slope_curvature_and_adversarial_loss_on_held_out_data(f
 def test_bad_settings_are_refused(bad):
     with pytest.raises(UserError, match=f"`?{next(iter(bad))}`?"):
         Soar(**bad)
+
+
+def test_without_grad_the_value_is_the_same_and_no_graph_is_kept(smooth_batch):
+    model, x, y = smooth_batch.model, smooth_batch.x, smooth_batch.y
+    objective = Soar(start="zero", directions=3, value_clip=None)
+    expected = objective(model, x, y, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        seen = objective(model, x, y, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(seen.terms["soar"], expected.terms["soar"])
+    torch.testing.assert_close(seen.total, expected.total.detach())
+    assert expected.total.requires_grad
+    assert not seen.total.requires_grad

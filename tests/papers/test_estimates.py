@@ -5,7 +5,7 @@ from tiny_runs import drawn, tiny_run
 
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
-from meseta.papers import Haat4, Mustafa3
+from meseta.papers import Haat5, Mustafa3
 from meseta.report.figure import leaves
 
 
@@ -40,8 +40,8 @@ def test_values_off_the_axis_are_counted(run):
     assert any("1 not finite, 1 zero or negative of 10 values" in note for note in norms.notes)
 
 
-def test_haat_4_has_the_curves_as_published_and_up_to_sign(run):
-    figure, _ = drawn(Haat4(n=10, radius=1e-3), [run])
+def test_haat_5_has_the_curves_as_published_and_up_to_sign(run):
+    figure, _ = drawn(Haat5(n=10, radius=1e-3), [run])
     published, up_to_sign = leaves([figure])
     curves = read_record(run.folder).measures[0].curves
     for panel, ending in ((published, "_as_published"), (up_to_sign, "")):
@@ -53,8 +53,8 @@ def test_haat_4_has_the_curves_as_published_and_up_to_sign(run):
 
 
 def test_a_record_without_the_measure_says_what_measures_it(run):
-    for figure in (Mustafa3(), Haat4()):
+    for figure in (Mustafa3(), Haat5()):
         with pytest.raises(UserError, match="erm lacks"):
             figure.draw([run.record])
     with pytest.raises(UserError, match="`n`"):
-        Haat4(n=0)
+        Haat5(n=0)

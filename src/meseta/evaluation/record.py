@@ -405,6 +405,8 @@ class Record(Section):
     """The resolved configuration that trained the model; empty for a model trained elsewhere."""
     training: Training | None = None
     evaluation: Evaluation | None = None
+    other_evaluations: list[Evaluation] = []
+    """With other attacks than the evaluation that stands for the run: what figures of papers are drawn from."""
     measures: list[Measured] = []
     bounds: list[Bounded] = []
     surfaces: list[Surface] = []

@@ -53,7 +53,7 @@ class Soar(Regularizer):
         form: of R.
         alpha: longest step h of the differences, L2, in input units; drawn for every example and direction, from the
             smallest step that the dtype of the input resolves. Not for lifted_spectral.
-        directions: how many z. Not for lifted_spectral.
+        directions: how many z; a step keeps the graph of each. Not for lifted_spectral.
         solver: finds the eigenvector; for lifted_spectral alone.
         value_clip: largest value of the norm in R (of R for lifted_spectral). Larger ones are scaled down to it, by a
             constant factor for each example, so that they keep the direction of their gradient. None for no limit.
@@ -136,8 +136,11 @@ class Soar(Regularizer):
 
     @full_precision()
     def _frobenius_norm(self, f: BoundField, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Return f(x) and the estimate of the Frobenius norm of [[H, g], [g^T, 1]], or what was published for it."""
-        value, gradient = value_and_gradient(f, x, create_graph=True)
+        """Return f(x) and the estimate of the Frobenius norm of [[H, g], [g^T, 1]], or what was published for it.
+
+        Under `torch.no_grad` no direction's graph is kept, so that a hundred of them take the memory of one.
+        """
+        value, gradient = value_and_gradient(f, x, create_graph=torch.is_grad_enabled())
         rows = []
         for _ in range(self.directions):
             z, z_1 = randn(x.shape, x, generator), randn((len(x),), x, generator)
@@ -159,7 +162,7 @@ class Soar(Regularizer):
         )  # never 0, even where `least` is
         shift = per_example(h, x) * unit
         check_resolution(x, shift, "alpha")
-        _, shifted = value_and_gradient(f, x + shift, create_graph=True)
+        _, shifted = value_and_gradient(f, x + shift, create_graph=torch.is_grad_enabled())
         return per_example(norm(z) / h, x) * (shifted - gradient)
 
 

@@ -1,5 +1,6 @@
 """What a figure of a paper is: what it needs to know of each run, and how that is drawn."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,11 @@ class PaperFigure(ABC):
         Raises:
             UserError: a record lacks what is drawn; says which command measures it.
         """
+
+    @property
+    def key(self) -> str:
+        """A name for files: guo-2."""
+        return re.sub(r"(?<=\D)(?=\d)", "-", type(self).__name__.lower())
 
     def check_runs(self, n: int) -> None:
         """Raise unless n runs are what the figure is drawn from."""

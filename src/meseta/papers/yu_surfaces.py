@@ -104,19 +104,20 @@ class SurfacePanels(PaperFigure):
             for row in self.cells([run.short for run in named])
         ]
         flat = [both for row in rows for both in row]
-        key = type(self).__name__.lower().replace("yu", "yu-")
         panels = iter(
             panel(
                 surface,
                 field_name(cell.field),
                 _span(flat, cell),
-                key=f"{key}-{number}",
+                key=f"{self.key}-{number}",
                 title=cell.title,
                 relief=cell.relief,
             )
             for number, (cell, surface) in enumerate(flat)
         )
-        figure = PanelFigure(key, self.title, tuple(tuple(next(panels) for _ in row) for row in rows), self._notes())
+        figure = PanelFigure(
+            self.key, self.title, tuple(tuple(next(panels) for _ in row) for row in rows), self._notes()
+        )
         return figure
 
     def _surface(self, record: Record, cell: Cell) -> Surface:

@@ -40,6 +40,10 @@ class LineFigure:
     percent: bool = True
     log_x: bool = False
     log_y: bool = False
+    interval: str = "95 %"
+    """What lies between low and high; empty where lines have none."""
+    x_name: str = "eps"
+    """What x is, in short."""
     of_attacks: bool = False
     """Whether the lines are of one run, such as its attacks, which the figure names itself; elsewhere they are runs."""
 

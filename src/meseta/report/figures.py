@@ -17,14 +17,14 @@ from meseta.report.comparison import (
     wilson,
     worst_cases,
 )
+from meseta.report.curves import history_figures
 from meseta.report.examples import example_figures
 from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
 from meseta.report.profiles import profile_figures
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
 from meseta.report.surfaces import surface_figures
-from meseta.report.verdict import is_broken
+from meseta.report.verdict import UPPER_BOUND, is_broken
 
-UPPER_BOUND = "gradients are masked, and what attacks left is only an upper bound."
 LOG_SPAN = 100.0
 """Positive values that span this factor are shown on a logarithmic axis."""
 RADII = 120
@@ -170,6 +170,7 @@ def _certified_figure(norm: str, by_run: Mapping[int, Sandwich]) -> LineFigure:
         series=_survival([(one.run, one.certified) for _, one in sorted(by_run.items())]),
         notes=("Sound bounds only, the best for each example. Bands: 95 % Wilson interval. Ends where 1 % is left.",),
         band=True,
+        x_name="radius",
     )
 
 
@@ -332,6 +333,8 @@ def _curves(group: MeasureGroup) -> list[LineFigure]:
                 notes=("Lines: median over the examples. Bands: 5 % to 95 % of them.",),
                 band=True,
                 percent=False,
+                interval="5–95 %",
+                x_name="index",
                 log_y=bool(values) and min(values) > 0 and _spans_magnitudes(values),
             )
         )

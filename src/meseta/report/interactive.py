@@ -201,31 +201,27 @@ def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:
         "y": series.y,
         "line": _plotly_line(look),
     }
-    if not has_intervals(figure):
-        hover = {"hovertemplate": "%{fullData.name}<br>%{x:.3g}: %{y:.4g}<extra></extra>"}
-        marker = {"symbol": look.symbol, "size": 8, "color": look.colour}
-        return trace | {"mode": "lines" if figure.band else "lines+markers", "marker": marker} | hover
+    y = "%{y:.1f} %" if figure.percent else "%{y:.3g}"
+    interval = f" ({figure.interval}: %{{text}})" if has_intervals(figure) else ""
+    hover = f"%{{fullData.name}}<br>{html.escape(figure.x_name)} %{{x:.3g}}: {y}{interval}<extra></extra>"
+    places = ".1f" if figure.percent else ".3g"
+    text = [f"{low:{places}}–{high:{places}}" for low, high in zip(series.low, series.high, strict=True)]
+    trace |= {"hovertemplate": hover} | ({"text": text} if has_intervals(figure) else {})
     if figure.band:
-        share = "95 %" if figure.percent else "5–95 %"
-        return trace | {
-            "mode": "lines" if len(series.x) > 1 else "markers",
-            "text": [f"{low:.3g}–{high:.3g}" for low, high in zip(series.low, series.high, strict=True)],
-            "hovertemplate": f"%{{fullData.name}}<br>%{{x:.3g}}: %{{y:.3g}} ({share}: %{{text}})<extra></extra>",
-        }
+        return trace | {"mode": "lines" if len(series.x) > 1 else "markers"}
+    whiskers = {
+        "type": "data",
+        "symmetric": False,
+        "array": [h - y for h, y in zip(series.high, series.y, strict=True)],
+        "arrayminus": [y - low for low, y in zip(series.low, series.y, strict=True)],
+        "color": look.colour,
+        "thickness": 1,
+        "width": 3,
+    }
     return trace | {
         "mode": "lines+markers",
-        "error_y": {
-            "type": "data",
-            "symmetric": False,
-            "array": [h - y for h, y in zip(series.high, series.y, strict=True)],
-            "arrayminus": [y - low for low, y in zip(series.low, series.y, strict=True)],
-            "color": look.colour,
-            "thickness": 1,
-            "width": 3,
-        },
         "marker": {"symbol": look.symbol, "size": 8, "color": look.colour},
-        "text": [f"{low:.1f}–{h:.1f}" for low, h in zip(series.low, series.high, strict=True)],
-        "hovertemplate": "%{fullData.name}<br>eps %{x}: %{y:.1f} % (95 %: %{text})<extra></extra>",
+        **({"error_y": whiskers} if has_intervals(figure) else {}),
     }
 
 

@@ -214,7 +214,7 @@ def _draw_lines(axes: "Axes", figure: LineFigure) -> list[Any]:
         marker = look.marker if not figure.band or len(series.x) == 1 else None
         if has_bands(figure):
             axes.fill_between(series.x, series.low, series.high, color=look.colour, alpha=0.15, linewidth=0)
-        elif not figure.band:
+        elif not figure.band and figure.interval:
             below = [y - low for low, y in zip(series.low, series.y, strict=True)]
             above = [high - y for high, y in zip(series.high, series.y, strict=True)]
             axes.errorbar(series.x, series.y, (below, above), fmt="none", color=look.colour, elinewidth=0.8, capsize=2)

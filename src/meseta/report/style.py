@@ -106,7 +106,7 @@ def has_bands(figure: LineFigure) -> bool:
 
 def has_intervals(figure: LineFigure) -> bool:
     """Return whether any line has an interval about it, or all are exact."""
-    return any(one.low != one.y or one.high != one.y for one in figure.series)
+    return bool(figure.interval) and any(one.low != one.y or one.high != one.y for one in figure.series)
 
 
 def colour_scale(figure: SurfaceFigure) -> list[str]:

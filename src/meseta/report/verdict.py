@@ -11,6 +11,8 @@ Word = Literal["trusted", "suspicious", "broken", "not checked"]
 
 SYMBOLS = {"trusted": "✓", "fine": "✓", "suspicious": "!", "broken": "✗"}
 """A symbol beside the word, so that no colour is needed; what was not tested has none."""
+UPPER_BOUND = "gradients are masked, and what attacks left is only an upper bound."
+"""What is said below a figure of each run that is broken, after its name."""
 _WORST_FIRST = ["broken", "suspicious", "fine", "untested"]
 _DOUBTS = ("broken", "suspicious")
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from meseta.errors import MissingExtra
 from meseta.training.config import RunConfig
 from meseta.training.optimizers import Adam, AdamW, Optimizer, Sgd
+from meseta.training.watch import Watch
 
 if TYPE_CHECKING:
     from meseta.training.run import train
@@ -15,6 +16,7 @@ __all__ = [
     "Optimizer",
     "RunConfig",
     "Sgd",
+    "Watch",
     "train",
 ]
 

@@ -10,6 +10,7 @@ from meseta.models import Architecture, SiluCnn
 from meseta.objectives import Erm, Objective
 from meseta.schedules import Constant, Schedule
 from meseta.training.optimizers import Adam, Optimizer
+from meseta.training.watch import Watch
 
 Augmentation = Literal["none", "crop", "crop_flip"]
 
@@ -32,6 +33,7 @@ class RunConfig:
         batch_size: examples per step.
         seed: of weights, order, augmentation and attacks; the data split has its own.
         accelerator: "auto" (the GPU if there is one), "cpu" or "gpu".
+        watch: what is looked at after every few epochs, for training curves; None for nothing.
     """
 
     name: str | None = None
@@ -47,6 +49,7 @@ class RunConfig:
     batch_size: int = 128
     seed: int = 0
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         whole("epochs", self.epochs, 1)

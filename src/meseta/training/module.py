@@ -63,8 +63,8 @@ class ObjectiveModule(lightning.LightningModule):
             return self.objective
         return self.objective.at((self.global_step + 0.5) / max(1, int(self.trainer.estimated_stepping_batches)))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Return the loss of one step, and log its terms."""
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> dict[str, Any]:
+        """Return the loss of one step and the means of its terms, and log them."""
         x, y = batch
         seed = step_seed(self._seed, self.global_step, self.global_rank, self.trainer.world_size)
         generator = torch.Generator(x.device).manual_seed(seed)
@@ -78,8 +78,9 @@ class ObjectiveModule(lightning.LightningModule):
                 f"{', '.join(worst) or 'none alone'}). Lower the weight or the learning rate."
             )
         terms = {f"train/{name}": term.mean() for name, term in value.terms.items()}
-        self.log_dict({"train/total": value.total.detach(), **terms}, on_step=True, on_epoch=False, batch_size=len(y))
-        return value.total
+        terms = {"train/total": value.total.detach(), **terms}
+        self.log_dict(terms, on_step=True, on_epoch=False, batch_size=len(y))
+        return {"loss": value.total, "terms": terms}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
         """Log clean loss and accuracy on the validation split."""

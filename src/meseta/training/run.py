@@ -23,6 +23,7 @@ from meseta.evaluation.record import Record, Training, write_record
 from meseta.files import check_new_folder, write_text
 from meseta.models import Network
 from meseta.training.config import RunConfig
+from meseta.training.history import History
 from meseta.training.module import ObjectiveModule
 
 
@@ -52,6 +53,8 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = _network(config, data)
+        if config.watch:
+            config.watch.check(network, data)
         module = ObjectiveModule(
             network,
             config.objective,
@@ -63,7 +66,7 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             write_text(folder / "config.yaml", dump(config))
-            clock, metrics = _fit(module, config, data, folder, progress)
+            clock, history, metrics = _fit(module, config, data, folder, progress)
         except BaseException:
             if not (folder / "checkpoints" / "last.ckpt").exists():  # nothing worth keeping, so nothing is left
                 rmtree(folder)
@@ -78,6 +81,7 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
         examples=len(data.train),
         seconds_per_epoch=round(clock.seconds_per_epoch, 4),
         metrics=metrics,
+        history=history,
     )
     write_record(
         Record(
@@ -106,8 +110,9 @@ def _network(config: RunConfig, data: ImageData) -> Network:
 
 def _fit(
     module: ObjectiveModule, config: RunConfig, data: ImageData, folder: Path, progress: bool
-) -> tuple["_Clock", dict[str, float | None]]:
+) -> tuple["_Clock", dict[str, list[float | None]], dict[str, float | None]]:
     clock = _Clock(config)
+    history = History(config.watch, module.model, data, batch_size=config.batch_size, seed=config.seed)
     with _quiet():
         trainer = lightning.Trainer(
             max_epochs=config.epochs,
@@ -117,7 +122,7 @@ def _fit(
                 CSVLogger(folder, name="", version="csv"),
                 TensorBoardLogger(folder, name="", version="tensorboard"),
             ],
-            callbacks=[clock, ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)],
+            callbacks=[clock, history, ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)],
             enable_progress_bar=progress,
             enable_model_summary=False,
             inference_mode=False,  # objectives and measures need input gradients everywhere
@@ -133,7 +138,7 @@ def _fit(
             )
         finally:
             _keep_metrics(folder)
-    return clock, _finite(trainer.callback_metrics)
+    return clock, history.by_name(), _finite(trainer.callback_metrics)
 
 
 class _Clock(Callback):

@@ -1,0 +1,204 @@
+"""Figures of Guo et al. 2020, connections between regularisers: robustness against their weight."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from meseta.attacks import FGSM, PGD, Attack, CarliniWagner, DeepFool, MinimumNormAttack
+from meseta.errors import UserError
+from meseta.evaluation.record import Bounded, Record
+from meseta.papers.attacked import alone, attack_runs, masked, needed, spelled
+from meseta.papers.base import PaperFigure
+from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
+from meseta.report.comparison import eps_text, slug
+from meseta.report.figure import Figure, LineFigure, PanelFigure
+from meseta.threat import Threat
+from meseta.workflow import CertifyConfig, Run, SplitName, certify_run
+
+Quantity = Callable[[Record], float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobustnessAgainstWeight(PaperFigure):
+    """Accuracy under FGSM and PGD, and the mean distance that DeepFool and C&W find, against the weight.
+
+    A row for each network and data set, a line for each regulariser: the mean over the seeds. Runs with the same
+    settings but for the weight are one line; a run without a weight, as of `Erm`, is a line across.
+
+    Args:
+        eps: of FGSM and PGD, Linf.
+        steps: of PGD.
+        searches: of C&W, values of its constant.
+        n: the first so many examples; None for all.
+        split: whose examples.
+    """
+
+    eps: float = 0.1
+    steps: int = 40
+    searches: int = 9
+    n: int | None = 1000
+    split: SplitName = "test"
+
+    def __post_init__(self) -> None:
+        self._attacks(), self._nearest()
+
+    def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
+        """Attack the runs that lack it, and measure their distances."""
+        attack_runs(runs, self._attacks(), [self._threat()], n=self.n, split=self.split, say=say, others=True)
+        for run in runs:
+            for attack in self._nearest():
+                found = _distances(run.record, attack)
+                if found is None or found.n < len(run.examples(self.split, self.n)):
+                    say(f"{run.record.name}: searching for the nearest adversarial examples with {attack.name}")
+                    certify_run(run, CertifyConfig(bounds=(), attacks=(attack,), split=self.split, n=self.n))
+
+    def draw(self, records: Sequence[Record]) -> Figure:
+        """Return four panels for each network, a line for each regulariser."""
+        key = type(self).__name__.lower()
+        tasks = list(dict.fromkeys((record.model, record.data) for record in records))
+        found = [
+            [part for sweep in sweeps(those, "weight") for part in sweep.apart("λ = 0")]
+            for those in ([r for r in records if (r.model, r.data) == task] for task in tasks)
+        ]
+        names = list(dict.fromkeys(sweep.name for row in found for sweep in row))
+        for row in found:
+            if not any(sweep.values for sweep in row):
+                of = ", ".join(sweep.name for sweep in row)
+                raise UserError(
+                    f"`run`: {of}: no run has a weight above 0. Give runs of regularisers at several weights."
+                )
+        rows = [
+            self._row(f"{key}-{i}" if len(tasks) > 1 else key, 4 * (i - 1), _networks(model), row, names)
+            for i, ((model, _), row) in enumerate(zip(tasks, found, strict=True), 1)
+        ]
+        about = "; ".join(dict.fromkeys(_described(data) for _, data in tasks))
+        return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows), masked(records))
+
+    def _row(
+        self, key: str, first: int, network: str, row: Sequence[Sweep], names: Sequence[str]
+    ) -> tuple[LineFigure, ...]:
+        """Return the panels of one network."""
+        fgsm, pgd = self._attacks()
+        under = f"accuracy at Linf {eps_text('Linf', self.eps)} (%)"
+        panels: list[tuple[str, str, Quantity]] = [
+            ("FGSM", under, partial(self._accuracy, fgsm)),
+            ("PGD", under, partial(self._accuracy, pgd)),
+            *((name, "mean L2 distance (input units)", partial(_mean, a)) for name, a in self._named_nearest()),
+        ]
+        return tuple(
+            sweep_figure(
+                f"{key}-{slug(name.lower())}",
+                f"({'abcdefghijklmnopqrstuvwxyz'[(first + k) % 26]}) {name}, {network}",
+                [(sweep.name, names.index(sweep.name), sweep, quantity) for sweep in row],
+                x_label="weight λ",
+                x_name="λ",
+                y_label=y_label,
+                percent=k < 2,
+            )
+            for k, (name, y_label, quantity) in enumerate(panels)
+        )
+
+    def _accuracy(self, attack: Attack, record: Record) -> float:
+        """Return the accuracy in % that an attack leaves."""
+        found = needed(record, self._attacks(), [self._threat()], others=True)
+        return 100 * alone(found, attack).robust[0].worst_case
+
+    def _threat(self) -> Threat:
+        return Threat("Linf", self.eps)
+
+    def _attacks(self) -> tuple[FGSM, PGD]:
+        return FGSM(threat=self._threat()), PGD(threat=self._threat(), steps=self.steps)
+
+    def _named_nearest(self) -> list[tuple[str, MinimumNormAttack]]:
+        return [("DeepFool", DeepFool(threat=Threat("L2", 0.5))), ("C&W", CarliniWagner(searches=self.searches))]
+
+    def _nearest(self) -> list[MinimumNormAttack]:
+        return [attack for _, attack in self._named_nearest()]
+
+
+def _distances(record: Record, attack: MinimumNormAttack) -> Bounded | None:
+    """Return the distances of one attack alone, of the most examples."""
+    fitting = [one for one in record.bounds if one.kind == "attack" and one.bound == repr(attack)]
+    return max(fitting, key=lambda one: one.n) if fitting else None
+
+
+def _mean(attack: MinimumNormAttack, record: Record) -> float | None:
+    """Return the mean distance over all examples, 0 for the misclassified; None where no example has one."""
+    found = _distances(record, attack)
+    if found is None:
+        raise UserError(
+            f"record: {record.name} lacks the distances that {attack.name} alone finds. Measure them: "
+            f"meseta certify RUN --bounds [] --attacks '{spelled([attack])}'"
+        )
+    return found.mean
+
+
+def _networks(model: str) -> str:
+    return model.split("(")[0]
+
+
+def _described(data: str) -> str:
+    """Return the name of the data and its classes."""
+    parts = data.split(";")[0].split(", ")
+    return ", ".join([data.split(":")[0], *(part for part in parts if "class" in part)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guo2(RobustnessAgainstWeight):
+    """Robustness against the weight of the cross-Lipschitz and the Jacobian regulariser: two classes of MNIST.
+
+    The paper shows that both do nearly the same at the same weight, on LeNet-300-100 and on LeNet-5.
+    Runs: `CrossLipschitz` and `Jacobian` at weights 1e-4 to 1.6, several seeds, `--data.classes '[7, 1]'`; the models
+    `LeNet300100` and `LeNet5`, fine-tuned (`start_from`) from plainly trained ones.
+
+    Source: Guo et al. 2020, figure 2, appendix F. Differs: whiskers show the spread over the seeds, where the paper
+    has the mean of ten alone; it does not say what it counts DeepFool's and C&W's distances in and over: here L2, the
+    mean over all examples, 0 for misclassified ones; FGSM and PGD from our own attacks, PGD with 40 steps.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guo4(RobustnessAgainstWeight):
+    """Robustness against the weight of all four regularisers: two classes of MNIST.
+
+    `Guo2` with `InputGradient(power=2)` and `Curvature` as well. The paper shows the latter above all others at large
+    weights.
+
+    Source: Guo et al. 2020, figure 4; differs as `Guo2` does.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guo5(RobustnessAgainstWeight):
+    """Robustness against the weight of regularisers: all ten classes of MNIST.
+
+    The paper leaves the curvature out, which it could only approximate for more than two classes; `Curvature` is exact
+    for any number, so its runs may be given too.
+
+    Source: Guo et al. 2020, figure 5; differs as `Guo2` does.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guo6(RobustnessAgainstWeight):
+    """Robustness against the weight of all four regularisers: two classes of CIFAR-10.
+
+    Runs: weights 1e-6 to 0.1, the models `LeNet5` with `norm: batch`, `VggLike` and `ResNet31`, a row of panels each.
+
+    Source: Guo et al. 2020, figure 6; differs as `Guo2` does.
+    """
+
+    eps: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guo7(RobustnessAgainstWeight):
+    """Robustness against the weight of regularisers: all ten classes of CIFAR-10.
+
+    Runs: weights 1e-6 to 0.1, `LeNet5` with `norm: batch` and `VggLike`. Jacobian and cross-Lipschitz regularisation
+    at 0.1 gave NaN in the paper.
+
+    Source: Guo et al. 2020, figure 7; differs as `Guo2` does.
+    """
+
+    eps: float = 0.05
