@@ -175,7 +175,10 @@ def _block(columns: Sequence[Sequence[Cell]], widths: Sequence[int]) -> "RichTab
         size = width - _PADDING
         rich.add_column(title, justify="right" if i else "left", overflow="fold", min_width=size, max_width=size)
     for first, *rest in zip(*(column[1:] for column in columns), strict=True):
-        rich.add_row(Text(_folded(_printable(first.text), widths[0] - _PADDING)), *(Text(_printable(cell.text), style="bold" if cell.best else "") for cell in rest))
+        rich.add_row(
+            Text(_folded(_printable(first.text), widths[0] - _PADDING)),
+            *(Text(_printable(cell.text), style="bold" if cell.best else "") for cell in rest),
+        )
     return rich
 
 
@@ -183,7 +186,7 @@ def _folded(text: str, width: int) -> str:
     """Return a text in lines of the width, broken before brackets, between words and after hyphens."""
     if len(text) <= width:
         return text
-    return "\n".join(textwrap.fill(part, width) for part in re.split(r"(?<=\w)(?=\()", text))
+    return "\n".join(textwrap.fill(part, width) for part in re.split(r"(?<=\w)(?=\()", text, maxsplit=1))
 
 
 def _broken(title: str) -> str:
@@ -205,7 +208,7 @@ def to_rerun(record: Record) -> "RenderableType":
     parts: list[RenderableType] = [Text("Settings", style="bold"), _pairs(chosen), Text("")]
     by_call: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for section, one in sources(record):
-        call = (
+        call: tuple[tuple[str, str], ...] = (
             ("command", one.command),
             ("versions", ", ".join(f"{package} {version}" for package, version in one.versions.items())),
             ("commit", one.commit or "not in git"),
