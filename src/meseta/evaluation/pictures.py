@@ -23,6 +23,12 @@ def is_image(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[0] in CHANNELS
 
 
+def _span(*images: Tensor) -> tuple[float, float]:
+    """Return the least and the largest value, apart where they are one."""
+    low, high = torch.cat(images).aminmax()
+    return (float(low), float(high)) if low < high else (float(low), float(low) + 1)
+
+
 def pictured(
     model: Model, x: Tensor, y: Tensor, *, attack: MinimumNormAttack, seed: int = 0, split: str = "given"
 ) -> list[Pictured]:
@@ -85,11 +91,6 @@ def pictured(
         )
         results.append(one)
     return results
-
-
-def _span(*images: Tensor) -> tuple[float, float]:
-    low, high = torch.cat(images).aminmax()
-    return (float(low), float(high)) if low < high else (float(low), float(low) + 1)
 
 
 def picture(image: Tensor, low: float, high: float) -> Picture:
