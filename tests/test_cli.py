@@ -143,6 +143,36 @@ def test_attacks_can_be_chosen_with_their_settings(run):
     assert names == ["FGSM", "PGD-3 Decision x2"]
 
 
+def test_evaluate_pictures_the_first_examples_which_changes_no_figure(run, tmp_path, capsys):
+    copies = [tmp_path / name for name in ("none", "two")]
+    options = ["--norm", "L2", "--eps", "0.5", "--n", "20", "--attacks", "[FGSM]", "--checks", "[]"]
+    for copy, n in zip(copies, ("0", "2"), strict=True):
+        shutil.copytree(run, copy)
+        assert main(["evaluate", str(copy), *options, "--pictured", n]) == 0
+    none, two = (figures(copy) | {"settings": None} for copy in copies)
+    assert none == two
+    assert read_record(copies[0]).pictured == []
+    found = read_record(copies[1]).pictured
+    assert [(one.index, one.split, one.norm) for one in found if one.found is not None]
+    assert [(one.index, one.split) for one in found] == [(0, "test"), (1, "test")]
+    assert main(["evaluate", str(copies[1]), *options, "--pictured", "1"]) == 0
+    assert len(read_record(copies[1]).pictured) == 1  # those of the earlier evaluation go with it
+    assert main(["evaluate", str(copies[1]), *options, "--pictured", "-1"]) == 2
+    assert "`pictured`" in capsys.readouterr().err
+
+
+def test_show_takes_runs_and_says_how_to_run_one_again(run, capsys):
+    assert main(["show", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "Training, s per epoch" in shown
+    assert "batch_size" in shown
+    assert "command" in shown
+    assert main(["show", str(run), str(run / "record.json")]) == 0
+    shown = capsys.readouterr().out
+    assert "a (2)" in shown
+    assert "batch_size" not in shown
+
+
 def test_report_from_runs(run, tmp_path, capsys):
     page = tmp_path / "page.html"
     assert main(["report", str(run), "--out", str(page)]) == 0
@@ -219,6 +249,7 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
         (["evaluate", "RUN", "--attacks", "[PDG]"], "unknown name 'PDG'. Did you mean 'PGD'?"),
         (["measure", "RUN", "--measures", "[{class_path: SpectralCurvature, init_args: {field: Margins}}]"], "Margin"),
         (["report", "nowhere"], "no record.json in nowhere"),
+        (["show", "nowhere"], "no record.json in nowhere"),
         (["demo", "--config", "nothing"], "nothing does not exist"),
         (["demo", "--objectives", "{}"], "objectives"),
     ],
@@ -293,7 +324,7 @@ def test_print_config_is_a_file_that_trains(capsys, tmp_path):
     assert objective == "InputGradient(weight=0.5, share=1.0, q=2.0, power=2, radius=None)"
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "certify", "report", "list"])
+@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "certify", "report", "show", "list"])
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

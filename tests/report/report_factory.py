@@ -2,6 +2,7 @@
 
 import math
 import random
+from base64 import b64encode
 from statistics import fmean, median
 from typing import Any
 
@@ -15,6 +16,8 @@ from meseta.evaluation.record import (
     Level,
     Masking,
     Measured,
+    Picture,
+    Pictured,
     Provenance,
     Record,
     RobustAccuracy,
@@ -197,6 +200,36 @@ def make_bounds(n: int = 300, seed: int = 0, norm: Any = "L2", scale: float = 1.
     return [
         make_bounded(kind, [t * source.uniform(*around) for t in truth], norm=norm) for kind, around in kinds.items()
     ]
+
+
+def make_picture(channels: int = 1, size: int = 28, low: float = 0.0, high: float = 1.0, seed: int = 0) -> Picture:
+    pixels = random.Random(seed).randbytes(channels * size * size)
+    return Picture(shape=(channels, size, size), pixels=b64encode(pixels).decode(), low=low, high=high)
+
+
+def make_pictured(index: int = 0, predicted: int = 3, channels: int = 1, size: int = 28, **changes: Any) -> Pictured:
+    """An example of label 3 with its adversarial example, or one that is misclassified."""
+    right, largest = predicted == 3, 0.025
+    parts = {
+        "input": make_picture(channels, size, seed=index),
+        "perturbation": make_picture(channels, size, -largest, largest, seed=index + 1),
+        "adversarial": make_picture(channels, size, seed=index + 2),
+    }
+    defaults = {
+        "provenance": PROVENANCE,
+        "kind": "adversarial",
+        "name": "FMN-100",
+        "settings": "FMN(steps=100)",
+        "split": "test",
+        "index": index,
+        "label": 3,
+        "predicted": predicted,
+        "found": 5 if right else None,
+        "norm": "Linf",
+        "distance": largest if right else None,
+        "pictures": parts if right else {"input": parts["input"]},
+    }
+    return Pictured(**(defaults | changes))
 
 
 def lognormal(scale: float, count: int = 500, seed: int = 0) -> list[float | None]:

@@ -18,6 +18,7 @@ from report_factory import (
     make_finding,
     make_masking,
     make_measured,
+    make_pictured,
     make_record,
     make_records,
     make_robust,
@@ -25,7 +26,7 @@ from report_factory import (
 )
 
 from meseta.errors import MissingExtra, UserError
-from meseta.evaluation.record import Record
+from meseta.evaluation.record import Record, write_record
 from meseta.report import comparison_table, web, write_report
 from meseta.report.comparison import runs_of
 from meseta.report.page import headlines, notices, render
@@ -86,30 +87,53 @@ def spoiled_record() -> Record:
             return spoil(value)
         if isinstance(value, dict) and key not in ("parts", "curves"):
             return {k: walk(v, k) for k, v in value.items()}
-        if isinstance(value, list):
+        if isinstance(value, list | tuple):
             return [walk(one, key) for one in value]
         if key in ("parts", "curves"):
             return {k + EVIL: one for k, one in value.items()}
-        return value + EVIL if isinstance(value, str) and key not in ("norm", "kind", "level", "verdict") else value
+        kept = ("norm", "kind", "level", "verdict", "pixels")
+        return value + EVIL if isinstance(value, str) and key not in kept else value
 
     measured = make_measured(
         "M(X)", [1.0, 2.0], parts={"p": make_distribution([1.0, 2.0])}, curves={"c": make_curve([1.0, 2.0])}
     )
     masking = make_masking(BlackBox="broken", OneStep="suspicious", Stochastic="untested")
     evaluation = make_evaluation(masking=masking, transformed=make_transformed(0.9), suite="standard")
-    record = make_record(bounds=make_bounds(20), measures=[measured], evaluation=evaluation)
+    pictured = [make_pictured(0), make_pictured(1, predicted=4)]
+    record = make_record(bounds=make_bounds(20), measures=[measured], evaluation=evaluation, pictured=pictured)
     return Record.model_validate(walk(record.model_dump()))
 
 
 @pytest.mark.parametrize("records", [make_records(3), make_checked_records()], ids=["unchecked", "checked"])
 def test_numbers_agree_with_the_record(records: list[Record]) -> None:
     table = comparison_table(records)
-    rows = Page(render(records)).tables[0][2:]
+    titles, *rows = Page(render(records)).tables[0][1:]
+    assert [attrs["title"] for _, attrs in titles] == [column.title for column in table.columns]
     for cells, row in zip(rows, table.rows, strict=True):
         for (text, attrs), cell in zip(cells, row, strict=True):
             assert text.split()[: len(cell.text.split())] == cell.text.split()
             assert attrs.get("data-value") == (None if cell.value is None else str(cell.value))
             assert attrs.get("title", "") == cell.detail
+
+
+def test_a_row_of_the_page_is_the_record(tmp_path: Path) -> None:
+    """From the file: what the page sorts by is what the record holds, to the last digit."""
+    records = make_records(2)
+    write_report(records, tmp_path / "report.html")
+    titles, *rows = Page((tmp_path / "report.html").read_text()).tables[0][1:]
+    for record, row in zip(records, rows, strict=True):
+        values = {
+            str(title["title"]): cell.get("data-value") for (_, title), (_, cell) in zip(titles, row, strict=True)
+        }
+        evaluation, training = record.evaluation, record.training
+        assert evaluation
+        assert training
+        assert float(str(values["Clean accuracy (%)"])) == evaluation.clean_accuracy
+        assert float(str(values["Worst case, L2 0.25 (%)"])) == evaluation.robust[3].worst_case
+        assert float(str(values["Training, s per epoch"])) == training.seconds_per_epoch
+        assert float(str(values["Setting: weight"])) == record.config["objective"]["weight"]
+        for one in record.measures:
+            assert float(str(values[f"{one.name}, median"])) == one.median
 
 
 def test_half_width_and_n_are_on_the_page() -> None:
@@ -137,7 +161,8 @@ def test_every_attack_is_shown_with_its_violations() -> None:
 def test_markup_in_any_field_is_text(count: int) -> None:
     page = Page(render([spoiled_record(), make_record()][:count]))
     assert sum(tag == "script" for tag, _ in page.tags) == 3
-    assert not any(tag == "img" for tag, _ in page.tags)
+    assert all(str(attrs["src"]).startswith("data:image/png;base64,") for tag, attrs in page.tags if tag == "img")
+    assert sum(tag == "img" for tag, _ in page.tags) == 4
     assert not any(name.startswith("on") for _, attrs in page.tags for name in attrs)
     assert "<script>alert(1)</script>" in page.text
     assert "{{7*7}}" in page.text
@@ -226,6 +251,20 @@ def test_certificates_have_their_section_and_say_what_the_kinds_are() -> None:
         assert name in page.text
     assert {"figure-certified-accuracy-L2", "figure-distances-L2-a"} < {attrs.get("id") for _, attrs in page.tags}
     assert 'id="certificates"' not in render([make_record("b")])
+
+
+def test_examples_are_pictures_with_words_for_those_who_do_not_see_them() -> None:
+    page = Page(render([make_record("erm", pictured=[make_pictured(0), make_pictured(1, predicted=4)])]))
+    alt = [attrs["alt"] for tag, attrs in page.tags if tag == "img"]
+    assert alt == [
+        "example 0, input: label 3",
+        "example 0, erm: perturbation: ×20.0, m = 0.0250",
+        "example 0, erm: adversarial: 3 → 5, L∞ 0.0250",
+        "example 1, input: label 3",
+    ]
+    assert "misclassified as 4 already" in page.text
+    assert "red" in page.text
+    assert 'id="examples"' not in render([make_record()])
 
 
 def test_a_certificate_beyond_an_attack_is_announced() -> None:
@@ -370,18 +409,25 @@ def test_missing_extra_is_named(package: str, tmp_path: Path, monkeypatch: pytes
         write_report(make_records(1), tmp_path / "report.html")
 
 
-def test_page_and_figures_need_no_torch(tmp_path: Path) -> None:
+def test_report_and_show_need_no_torch(tmp_path: Path) -> None:
+    """Through the command line, from a folder of runs and from a record."""
     script = """
 import sys
 sys.modules["torch"] = None
 import meseta.report
 assert not {"plotly", "matplotlib", "jinja2", "rich"} & set(sys.modules)
-from pathlib import Path
-from report_factory import make_records
-from meseta.report import write_figures, write_report
-write_report(make_records(2), Path(sys.argv[1]) / "report.html")
-write_figures(make_records(1), Path(sys.argv[1]) / "figures")
+from meseta.cli import main
+for arguments in (["report", sys.argv[1]], ["show", sys.argv[1]], ["show", sys.argv[1] + "/erm/record.json"]):
+    assert main(arguments) == 0, arguments
 """
-    paths = [str(Path(__file__).parent), *sys.path]
-    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:0] = {paths!r}\n{script}", str(tmp_path)], check=True)
-    assert (tmp_path / "report.html").exists()
+    for record in make_records(2):
+        write_record(record.model_copy(update={"pictured": [make_pictured()]}), tmp_path / record.name / "record.json")
+    command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}", str(tmp_path)]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert {file.name for file in tmp_path.glob("report.*")} == {
+        f"report.{kind}" for kind in ("html", "md", "csv", "tex")
+    }
+    assert len(list((tmp_path / "figures").glob("*.pdf"))) >= 4
+    assert shown.count("Clean accuracy (%)") == 3
+    assert shown.count("Settings\n") == 1
+    assert "PreActResNet18(classes=10)" in shown

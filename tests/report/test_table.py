@@ -34,8 +34,30 @@ def test_values_are_the_records() -> None:
         worst = [one.worst_case for one in evaluation.robust]
         cost = training.seconds_per_epoch
         expected = [evaluation.n, evaluation.clean_accuracy, *worst, *medians, cost, cost / 10]
+        config = record.config["objective"]
         assert [cell.text for cell in row[:2]] == [record.name, "not checked"]
-        assert [cell.value for cell in row[2:]] == pytest.approx(expected)
+        assert [cell.value for cell in row[2:5]] == [
+            "CURE" if config["weight"] else "Erm",
+            config["name"],
+            config["weight"],
+        ]
+        assert [cell.value for cell in row[5:]] == pytest.approx(expected)
+
+
+def test_settings_that_differ_stand_beside_the_name_and_are_no_figures() -> None:
+    table = comparison_table(make_records(3))
+    shown = [one for one in table.columns if one.setting]
+    assert [one.title for one in shown] == ["Setting: objective", "Setting: name", "Setting: weight"]
+    assert {one.group for one in shown} == {"Settings that differ"}
+    assert [cell.text for cell in column(table, "Setting: weight")] == ["0", "0.1", "0.2"]
+    assert not any(cell.best for one in shown for cell in column(table, one.title))
+    assert not any(one.setting for one in comparison_table(make_records(1)).columns)
+
+
+def test_more_settings_than_there_is_room_for_are_counted() -> None:
+    configs = [{f"option_{i}": i * k for i in range(1, 9)} for k in (1, 2)]
+    table = comparison_table([make_record(str(i), config=config) for i, config in enumerate(configs)])
+    assert {one.group for one in table.columns if one.setting} == {"Settings that differ, 5 of 8"}
 
 
 def test_best_is_highest_accuracy_and_flattest_measure_and_lowest_cost() -> None:

@@ -56,7 +56,7 @@ def distances(
         for k, (name, attack) in enumerate(zip(names, suite, strict=True)):
             generator = torch.Generator(inputs.device).manual_seed(seed + 1_000_003 * index + k)
             returned = attack.closest(model, inputs, labels, generator=generator)
-            accepted = accepted(model, inputs, labels, returned, threat)
+            accepted = acceptable(model, inputs, labels, returned, threat)
             ignored += int((right & ~accepted & ~returned.flatten(1).isnan().any(1)).sum())
             distance = torch.where(accepted, threat.distance(returned, inputs).double(), torch.inf)
             found[name] = torch.where(right, distance, 0)
@@ -79,7 +79,7 @@ def distances(
     )
 
 
-def accepted(model: Model, x: Tensor, y: Tensor, returned: Tensor, threat: Threat) -> Tensor:
+def acceptable(model: Model, x: Tensor, y: Tensor, returned: Tensor, threat: Threat) -> Tensor:
     """Return where what an attack returned is finite, inside the bounds and misclassified."""
     finite = returned.flatten(1).isfinite().all(1)
     points = torch.where(finite.view(-1, *[1] * (x.dim() - 1)), returned, x)

@@ -11,7 +11,7 @@ from meseta.checks import check_batch, instance_of, whole
 from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.judge import predict, repeatable
-from meseta.evaluation.nearest import accepted
+from meseta.evaluation.nearest import acceptable
 from meseta.evaluation.record import Picture, Pictured
 
 CHANNELS = (1, 3)
@@ -21,6 +21,12 @@ CHANNELS = (1, 3)
 def is_image(shape: tuple[int, ...]) -> bool:
     """Return whether inputs of this shape can be shown: (C, H, W) of one or three channels."""
     return len(shape) == 3 and shape[0] in CHANNELS
+
+
+def _span(*images: Tensor) -> tuple[float, float]:
+    """Return the least and the largest value, apart where they are one."""
+    low, high = torch.cat(images).aminmax()
+    return (float(low), float(high)) if low < high else (float(low), float(low) + 1)
 
 
 def pictured(
@@ -35,7 +41,7 @@ def pictured(
     Args:
         model: inputs to logits (B, K); runs in eval mode and gets its mode back.
         x: inputs (B, C, H, W) of one or three channels. y: labels (B,).
-        attack: its norm is that of the distances, its bounds are those of the pictures.
+        attack: its norm is that of the distances; its bounds, or the inputs' own span, are those of the pictures.
         seed: of all randomness.
         split: name of the data split; the examples are its first ones.
 
@@ -55,10 +61,10 @@ def pictured(
         generator = torch.Generator(x.device).manual_seed(seed)
         returned = attack.closest(model, x, y, generator=generator)
         predicted = predict(model, x, y).argmax(1)
-        good = accepted(model, x, y, returned, threat) & (predicted == y)
+        good = acceptable(model, x, y, returned, threat) & (predicted == y)
         points = torch.where(good.view(-1, 1, 1, 1), returned, x)
         found, distances = predict(model, points, y).argmax(1), threat.distance(points, x)
-    made, (low, high) = stop(), threat.bounds
+    made, (low, high) = stop(), threat.bounds or _span(x, points)
     results = []
     for i, (image, point) in enumerate(zip(x, points, strict=True)):
         pictures = {"input": picture(image, low, high)}

@@ -186,7 +186,7 @@ def _folded(text: str, width: int) -> str:
     """Return a text in lines of the width, broken before brackets, between words and after hyphens."""
     if len(text) <= width:
         return text
-    return "\n".join(textwrap.fill(part, width) for part in re.split(r"(?<=\w)(?=\()", text))
+    return "\n".join(textwrap.fill(part, width) for part in re.split(r"(?<=\w)(?=\()", text, maxsplit=1))
 
 
 def _broken(title: str) -> str:
@@ -208,7 +208,7 @@ def to_rerun(record: Record) -> "RenderableType":
     parts: list[RenderableType] = [Text("Settings", style="bold"), _pairs(chosen), Text("")]
     by_call: dict[tuple[tuple[str, str], ...], list[str]] = {}
     for section, one in sources(record):
-        call = (
+        call: tuple[tuple[str, str], ...] = (
             ("command", one.command),
             ("versions", ", ".join(f"{package} {version}" for package, version in one.versions.items())),
             ("commit", one.commit or "not in git"),
