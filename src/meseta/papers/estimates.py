@@ -102,7 +102,7 @@ class Mustafa3(PaperFigure):
                     histogram(f"{key}-lacks", f"{run.short}: what |Hg| lacks", f"difference ({unit})", lacks, first=3),
                 )
             )
-        return PanelFigure("mustafa-3", "The Hessian's norm and its estimates", tuple(rows))
+        return PanelFigure(self.key, "The Hessian's norm and its estimates", tuple(rows))
 
 
 LANCZOS, ASCENT, GRADIENT = "|Hv*| by Lanczos", "|Hv*| by ascent, as published", "|Hg|"
@@ -203,7 +203,7 @@ class Haat5(PaperFigure):
                 )
             )
         notes = ("Lines: median over the examples. Bands: 5 % to 95 % of them.",)
-        return PanelFigure("haat-5", "Movement of the power iteration", tuple(rows), notes)
+        return PanelFigure(self.key, "Movement of the power iteration", tuple(rows), notes)
 
     def _curves(self) -> dict[str, str]:
         return {f"finite difference, h = {self.radius:g}": "difference", "exact products": "exact"}

@@ -99,7 +99,7 @@ class Soar1(_Expansions):
         """Return a panel for each run."""
         panels = [self._panel(run, self.index, run.short) for run in runs_of(records)]
         title = f"{type(self.field).__name__} along {self._direction}, {self.split} example {self.index}"
-        return PanelFigure("soar-1", title, in_rows(panels, 3))
+        return PanelFigure(self.key, title, in_rows(panels, 3))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class Soar4(_Expansions):
         ]
         of = f", {runs[0].short}" if len(runs) == 1 else f", {self.split}"
         title = f"{type(self.field).__name__} along {self._direction}{of}"
-        return PanelFigure("soar-4", title, in_rows(panels, 3 if len(runs) == 1 else len(runs)))
+        return PanelFigure(self.key, title, in_rows(panels, 3 if len(runs) == 1 else len(runs)))
 
 
 def in_rows(panels: Sequence[LineFigure], most: int) -> tuple[tuple[LineFigure, ...], ...]:

@@ -54,7 +54,7 @@ class RobustnessAgainstWeight(PaperFigure):
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return four panels for each network, a line for each regulariser."""
-        key = type(self).__name__.lower()
+        key = self.key
         tasks = list(dict.fromkeys((record.model, record.data) for record in records))
         found = [
             [part for sweep in sweeps(those, "weight") for part in sweep.apart("λ = 0")]

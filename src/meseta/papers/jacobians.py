@@ -158,7 +158,7 @@ class Yu8(PaperFigure):
         )
         ranks = "Entries and eigenvalues: sorted at each example, of each rank the median over the examples."
         notes = (ranks, *(_statistics(name, norms[name], sparsity[name], spectra[name]) for name in norms))
-        return PanelFigure("yu-8", f"Jacobian and Hessian of {field}", ((self._pictures(runs),), *charts), notes)
+        return PanelFigure(self.key, f"Jacobian and Hessian of {field}", ((self._pictures(runs),), *charts), notes)
 
     def _pictures(self, runs: Sequence[Shown]) -> PictureFigure:
         rows = []

@@ -66,7 +66,7 @@ class WorstOfTwoAttacks(TwoAttacks):
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return the worst case against eps, a line per run."""
-        return self._curves(records, type(self).__name__.lower(), f"Worst case of two PGD attacks, {_data(records)}")
+        return self._curves(records, self.key, f"Worst case of two PGD attacks, {_data(records)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class EachOfTwoAttacks(TwoAttacks):
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return three panels against eps, a line per run: each attack alone, and the worst case."""
-        key = type(self).__name__.lower()
+        key = self.key
         cross_entropy, margin = self._attacks()
         panels = (
             self._curves(records, f"{key}-a", "(a) PGD on the cross-entropy", cross_entropy),

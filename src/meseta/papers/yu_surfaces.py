@@ -115,10 +115,8 @@ class SurfacePanels(PaperFigure):
             )
             for number, (cell, surface) in enumerate(flat)
         )
-        figure = PanelFigure(
-            self.key, self.title, tuple(tuple(next(panels) for _ in row) for row in rows), self._notes()
-        )
-        return figure
+        in_rows = tuple(tuple(next(panels) for _ in row) for row in rows)
+        return PanelFigure(self.key, self.title, in_rows, self._notes())
 
     def _surface(self, record: Record, cell: Cell) -> Surface:
         found = _find(record, cell.config)

@@ -50,11 +50,6 @@ def all_figures(records: Sequence[Record]) -> list[Figure]:
     ]
 
 
-def history_figures(records: Sequence[Record]) -> list[Figure]:
-    """Return what was logged once an epoch."""
-    return []
-
-
 def robustness_curves(records: Sequence[Record]) -> list[LineFigure]:
     """Return one figure per norm: worst-case accuracy in % against eps, from clean accuracy at eps = 0.
 

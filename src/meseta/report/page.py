@@ -8,13 +8,13 @@ from pathlib import Path
 from meseta.evaluation.record import Record
 from meseta.report.attack_tables import attack_tables, find
 from meseta.report.comparison import NORMS, MeasureGroup, Run, eps_text, measure_groups, runs_of, threats_of
+from meseta.report.curves import history_figures
 from meseta.report.examples import example_figures
 from meseta.report.figure import Figure
 from meseta.report.figures import (
     attack_curves,
     certified_curves,
     distance_figures,
-    history_figures,
     measure_figures,
     robustness_curves,
     sandwich_figures,
