@@ -61,7 +61,7 @@ def test_mustafa_draws_each_attack_and_the_worst_case_of_every_run() -> None:
     assert b.series[1].y == pytest.approx((95, 60, 30, 20))
     assert c.series[1].y == pytest.approx((95, 54, 27, 18))
     assert Mustafa1(eps=EPS).draw(records).series == c.series
-    assert (drawn.key, a.y_label, c.y_label) == ("mustafa4", "accuracy (%)", "worst-case accuracy (%)")
+    assert (drawn.key, a.y_label, c.y_label) == ("mustafa-4", "accuracy (%)", "worst-case accuracy (%)")
 
 
 def test_the_evaluation_beside_is_found_and_the_masking_verdict_stays() -> None:

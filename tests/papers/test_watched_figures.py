@@ -45,7 +45,7 @@ def test_soar_2_has_a_line_for_each_number_of_directions() -> None:
     seen = {"train/soar directions=1": rising(1.0), "train/soar directions=100": rising(2.0)}
     drawn = Soar2().draw([watched("a", **seen)])
     assert isinstance(drawn, LineFigure)
-    assert (drawn.key, [one.name for one in drawn.series]) == ("soar2", ["1 direction", "100 directions"])
+    assert (drawn.key, [one.name for one in drawn.series]) == ("soar-2", ["1 direction", "100 directions"])
     assert (drawn.series[1].x, drawn.series[1].y) == ((1, 3, 4), pytest.approx((2.0, 2.1, 2.2)))
     assert len(leaves([Soar2().draw([watched(name, **seen) for name in "abc"])])) == 3
     with pytest.raises(UserError, match="has no history of what is drawn") as error:

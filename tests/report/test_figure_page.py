@@ -22,6 +22,7 @@ def surface(key: str = "s", **changes: object) -> SurfaceFigure:
     grid = tuple(tuple(x + y for x in (-1.0, 0.0, 1.0)) for y in (-1.0, 0.0, 1.0))
     settings = {"value_label": "decision", "x": (-1.0, 0.0, 1.0), "y": (-1.0, 0.0, 1.0), "values": grid}
     settings |= {"x_label": "x", "y_label": "y", "span": (-2.0, 2.0), "diverging": True, "boundary": grid}
+    settings |= {"origin_label": "the example itself"}
     return SurfaceFigure(**({"key": key, "title": f"title of {key}"} | settings | changes))
 
 
