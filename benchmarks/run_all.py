@@ -7,6 +7,7 @@ import exact_curvature
 import import_time
 import masking
 import memory
+import report
 import soundness
 import training_step
 from common import options
@@ -24,6 +25,7 @@ def main() -> None:
         soundness,
         masking,
         memory,
+        report,
     ):
         benchmark.main(given)
     print(f"Results: {given.out}")

@@ -88,6 +88,7 @@ def surface(key: str, shift: float) -> SurfaceFigure:
         ball_label=EVIL,
         path=((0.0, 0.0), (0.5, 0.5)),
         path_label="PGD",
+        origin_label="the input itself",
     )
 
 

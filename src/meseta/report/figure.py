@@ -41,7 +41,7 @@ class LineFigure:
     log_x: bool = False
     log_y: bool = False
     of_attacks: bool = False
-    """Whether the lines are attacks on one run, which the figure names itself; elsewhere they are runs."""
+    """Whether the lines are of one run, such as its attacks, which the figure names itself; elsewhere they are runs."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class SurfaceFigure:
     Attributes:
         x, y: coordinates of the grid; `values` has a row for each y. None where not finite.
         span: the lowest and the highest value that the colours tell apart, common to figures that are compared.
+        origin_label: what the point at (0, 0) is.
         diverging: whether zero is the middle of the colours.
         boundary: the field whose zeros are the decision boundary, on the same grid; None for none.
         ball: the outline of the threat's ball, `ball_label` what it is. path: points of an attack.
@@ -116,6 +117,7 @@ class SurfaceFigure:
     values: tuple[tuple[float | None, ...], ...]
     span: tuple[float, float]
     diverging: bool
+    origin_label: str
     boundary: tuple[tuple[float | None, ...], ...] | None = None
     ball: tuple[tuple[float, float], ...] = ()
     ball_label: str = ""
