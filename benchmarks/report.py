@@ -36,12 +36,9 @@ from report_factory import (
     make_transformed,
 )
 
-MEASURES = (
-    "SpectralCurvature(CrossEntropy)",
-    "SpectralCurvature(Margin)",
-    "GradientNorm(Margin)",
-    "HessianNorm(Margin)",
-)
+FIELDS = ("CrossEntropy", "Margin")
+MEASURES = [f"{measure}({field})" for measure in ("SpectralCurvature", "GradientNorm") for field in FIELDS]
+LOGGED = {"train/loss": 2.0, "val/loss": 3.0}
 
 
 def full_record(seed: int) -> Record:

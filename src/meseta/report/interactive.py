@@ -16,16 +16,7 @@ from meseta.report.figure import (
     bin_edges,
     bin_shares,
 )
-from meseta.report.style import (
-    CROSSINGS,
-    DIVERGING,
-    FILLED_SAMPLES,
-    Style,
-    cloud_style,
-    diverging_span,
-    has_bands,
-    style,
-)
+from meseta.report.style import CROSSINGS, DIVERGING, FILLED_SAMPLES, Style, cloud_style, diverging_span, has_bands, style
 
 Drawn = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
 """What plotly draws; pictures are images of the page, and panels are drawn one by one."""

@@ -31,12 +31,9 @@ _MARKERS = [
 ]
 _GLYPHS = "●■◆▲✖▼✚★⬟"
 """The same in text."""
-DIVERGING = ("#67001f", "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7") + (
-    "#d1e5f0",
-    "#92c5de",
-    "#4393c3",
-    "#2166ac",
-    "#053061",
+DIVERGING = (
+    ("#67001f", "#b2182b", "#d6604d", "#f4a582", "#fddbc7", "#f7f7f7")
+    + ("#d1e5f0", "#92c5de", "#4393c3", "#2166ac", "#053061")
 )
 """ColorBrewer's RdBu from negative over zero to positive, as matplotlib knows it by name; plotly's own is another."""
 CROSSINGS = "first change of the decision along an axis"
