@@ -7,6 +7,7 @@ import exact_curvature
 import import_time
 import masking
 import memory
+import report
 import soundness
 import surfaces
 import training_step
@@ -26,6 +27,7 @@ def main() -> None:
         masking,
         surfaces,
         memory,
+        report,
     ):
         benchmark.main(given)
     print(f"Results: {given.out}")

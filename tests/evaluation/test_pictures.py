@@ -97,9 +97,8 @@ def test_bytes_are_linear_between_the_ends_and_stop_there():
 @pytest.mark.parametrize(
     ("image", "ends", "message"),
     [
-        (torch.zeros(2, 4, 4), (0.0, 1.0), "1 or 3 channels"),
-        (torch.zeros(4, 4), (0.0, 1.0), "1 or 3 channels"),
-        (torch.zeros(1, 2, 2), (1.0, 1.0), "below"),
+        (torch.zeros(2, 4, 4), (0.0, 1.0), "shape"),
+        (torch.zeros(4, 4), (0.0, 1.0), "shape"),
         (torch.full((1, 2, 2), torch.nan), (0.0, 1.0), "NaN"),
     ],
 )

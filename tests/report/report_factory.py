@@ -7,9 +7,11 @@ from statistics import fmean, median
 from typing import Any
 
 from meseta.evaluation.record import (
+    AttackPath,
     AttackResult,
     Bounded,
     Curve,
+    Direction,
     Distribution,
     Evaluation,
     Finding,
@@ -18,9 +20,11 @@ from meseta.evaluation.record import (
     Measured,
     Picture,
     Pictured,
+    Profile,
     Provenance,
     Record,
     RobustAccuracy,
+    Surface,
     Training,
     Transformed,
     verdict_of,
@@ -230,6 +234,50 @@ def make_pictured(index: int = 0, predicted: int = 3, channels: int = 1, size: i
         "pictures": parts if right else {"input": parts["input"]},
     }
     return Pictured(**(defaults | changes))
+
+
+def make_surface(seed: int = 0, size: int = 101, index: int = 7) -> Surface:
+    """A valley that the decision boundary crosses, with the ball and an attack's way out of it."""
+    x = [round(i / (size // 2) - 1, 6) for i in range(size)]
+    depth = 0.6 - 0.1 * (seed % 5)
+    field = [[float(f"{a * a + b * b / 2 - depth + 0.2 * math.sin(4 * a + seed):.6g}") for a in x] for b in x]
+    return Surface(
+        provenance=PROVENANCE,
+        settings=f"InputSurface(index={index}, axes=(Random(), Adversarial()))",
+        space="input",
+        plane=f"{index:064d}",
+        of="erm",
+        split="test",
+        index=index,
+        n=1,
+        label=3,
+        predicted=3,
+        norm="L2",
+        eps=0.5,
+        clipped=False,
+        axes=(
+            Direction(name="random", axis="Random(seed=0)", forwards=None, backwards=None),
+            Direction(name="adversarial", axis="Adversarial()", forwards=0.7, backwards=None),
+        ),
+        x=x,
+        y=x,
+        fields={"Decision": field, "CrossEntropy": [[abs(v) + 0.01 for v in row] for row in field]},
+        ball=[(0.5 * math.cos(t / 8), 0.5 * math.sin(t / 8)) for t in range(51)],
+        path=AttackPath(attack="PGD(steps=4)", points=[(0, 0), (0.1, 0.3), (0.2, 0.6)], off=0.1, succeeded=True),
+    )
+
+
+def make_profile(seed: int = 0, size: int = 61) -> Profile:
+    """The loss along a direction beside its expansions."""
+    x = [round(i / 10 - 3, 6) for i in range(size)]
+    curves: dict[str, list[float | None]] = {
+        "loss": [math.log1p(math.exp(a - seed % 3)) for a in x],
+        "first order": [math.log(2) + a / 2 for a in x],
+        "second order": [math.log(2) + a / 2 + a * a / 8 for a in x],
+    }
+    names = {"name": "Expansion", "settings": "Expansion(direction=Gradient())", "split": "test", "index": 7}
+    labels = {"x_label": "distance along the gradient, L2", "y_label": "cross-entropy loss"}
+    return Profile(provenance=PROVENANCE, x=x, curves=curves, **names, **labels)
 
 
 def lognormal(scale: float, count: int = 500, seed: int = 0) -> list[float | None]:

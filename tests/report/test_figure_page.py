@@ -21,8 +21,14 @@ def lines(key: str, names: tuple[str, ...] = ("erm",), **changes: object) -> Lin
 def surface(key: str = "s", **changes: object) -> SurfaceFigure:
     grid = tuple(tuple(x + y for x in (-1.0, 0.0, 1.0)) for y in (-1.0, 0.0, 1.0))
     settings = {"value_label": "decision", "x": (-1.0, 0.0, 1.0), "y": (-1.0, 0.0, 1.0), "values": grid}
-    settings |= {"x_label": "x", "y_label": "y", "span": (-2.0, 2.0), "diverging": True, "boundary": grid}
-    settings |= {"origin_label": "the example itself"}
+    settings |= {
+        "origin_label": "the input",
+        "x_label": "x",
+        "y_label": "y",
+        "span": (-2.0, 2.0),
+        "diverging": True,
+        "boundary": grid,
+    }
     return SurfaceFigure(**({"key": key, "title": f"title of {key}"} | settings | changes))
 
 
@@ -59,8 +65,8 @@ def test_lines_that_are_no_runs_have_keys_that_hide_nothing() -> None:
 def test_what_lies_on_a_map_is_in_its_legend() -> None:
     bare = surface(boundary=None)
     full = surface(ball=((0, 1), (1, 0)), ball_label="L2 ball", path=((0, 0), (1, 1)), path_label="PGD")
-    assert own_keys(bare) == []
-    assert [key.name for key in own_keys(full)] == ["decision boundary", "L2 ball", "PGD"]
+    assert [key.name for key in own_keys(bare)] == ["the input"]
+    assert [key.name for key in own_keys(full)] == ["decision boundary", "L2 ball", "PGD", "the input"]
 
 
 def test_pictures_need_no_plotly(tmp_path: Path) -> None:

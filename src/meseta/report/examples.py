@@ -72,8 +72,9 @@ def _pair(one: Pictured) -> tuple[Tile | None, Tile]:
     if perturbation is None or adversarial is None:
         return None, Tile(None, f"{one.predicted} at every point tried")
     largest = perturbation.high
+    factor = f"×{significant(1 / (2 * largest))}, " if largest > 0 else ""
     distance = "" if one.distance is None or one.norm is None else f", {NORMS[one.norm]} {significant(one.distance)}"
     return (
-        Tile(perturbation, f"×{significant(1 / (2 * largest))}, m = {significant(largest)}", signed=True),
+        Tile(perturbation, f"{factor}m = {significant(largest)}", signed=True),
         Tile(adversarial, f"{one.predicted} → {one.found}{distance}"),
     )

@@ -235,6 +235,7 @@ def _own(figure: Figure) -> list[Key]:
             (figure.ball, Key(figure.ball_label, "#000000", (6, 3), on_map=True)),
             (figure.path, Key(figure.path_label, "#d55e00", on_map=True)),
             (figure.crossings, Key(CROSSINGS, "#000000", glyph="△", on_map=True)),
+            (figure.origin_label, Key(figure.origin_label, "#000000", glyph="○", on_map=True)),
         ]
         return [key for drawn, key in lines if drawn]
     return []
