@@ -144,9 +144,10 @@ ADVERSARIAL = (Random(), Adversarial())
 
 @dataclass(frozen=True, kw_only=True)
 class Yu1(SurfacePanels):
-    """Yu 2018, Figure 1: a network's loss over its parameters, wide and flat, and over its inputs, which is neither.
+    """A network's loss over its parameters, wide and flat, and over its inputs, which is neither.
 
-    Differs: the input space is seen along a random and an adversarial axis; the paper does not say along which.
+    Source: Yu 2018, Figure 1. Differs: inputs are seen along a random and an adversarial axis; the paper does not say
+    along which.
     """
 
     title: ClassVar[str] = "The loss over parameters and over inputs"
@@ -164,9 +165,9 @@ class Yu1(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu2(SurfacePanels):
-    """Yu 2018, Figure 2: loss surfaces over parameters of natural and robust models, which do not differ clearly.
+    """Loss surfaces over parameters of natural and robust models, which do not differ clearly.
 
-    Differs: filter-normalised random axes, the mean over `n` test examples.
+    Source: Yu 2018, Figure 2. Differs: filter-normalised random axes, the mean over `n` test examples.
     """
 
     title: ClassVar[str] = "The loss over parameters"
@@ -182,9 +183,9 @@ class Yu2(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu3(SurfacePanels):
-    """Yu 2018, Figure 3: loss surfaces over inputs of the same models, where the natural one's valley is narrow.
+    """Loss surfaces over inputs of the same models, where the natural one's valley is narrow.
 
-    Differs: a random and an adversarial axis; the paper does not say which.
+    Source: Yu 2018, Figure 3. Differs: a random and an adversarial axis; the paper does not say which.
     """
 
     title: ClassVar[str] = "The loss over inputs"
@@ -201,9 +202,10 @@ def _relief_and_map(runs: Sequence[str], config: SurfaceConfig) -> list[list[Cel
 
 @dataclass(frozen=True, kw_only=True)
 class Yu4(SurfacePanels):
-    """Yu 2018, Figure 4: loss and decision surfaces of a model along a random axis and three adversarial ones.
+    """Loss and decision surfaces of a model along a random axis and three adversarial ones.
 
-    Differs: the adversarial axes go where attacks do; as printed, equation 3 has the opposite sign in two of them.
+    Source: Yu 2018, Figure 4. Differs: the adversarial axes go where attacks do; equation 3, as printed, goes the other
+    way in the first, and the caption's "descent direction" of it in the other two.
     """
 
     title: ClassVar[str] = "Loss and decision function, seen along the first steps of three attacks"
@@ -244,7 +246,10 @@ class _Projections(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu6(_Projections):
-    """Yu 2018, Figure 6: decision surfaces on MNIST; the robust model's plateau is flat as far as its ball, 0.3."""
+    """Decision surfaces on MNIST; the robust model's plateau is flat as far as its ball, 0.3.
+
+    Source: Yu 2018, Figure 6.
+    """
 
     title: ClassVar[str] = "Decision surfaces on MNIST"
     eps: float | None = 0.3
@@ -253,7 +258,10 @@ class Yu6(_Projections):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu7(_Projections):
-    """Yu 2018, Figure 7: decision surfaces on CIFAR-10; the natural model's has sharp peaks."""
+    """Decision surfaces on CIFAR-10; the natural model's has sharp peaks.
+
+    Source: Yu 2018, Figure 7.
+    """
 
     title: ClassVar[str] = "Decision surfaces on CIFAR-10"
     eps: float | None = 8 / 255
@@ -261,16 +269,21 @@ class Yu7(_Projections):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu9(_Projections):
-    """Yu 2018, Figure 9: decision surfaces of a natural model and of one regularised by its decision gradient."""
+    """Decision surfaces of a natural model and of one regularised by its decision gradient.
+
+    Source: Yu 2018, Figure 9.
+    """
 
     title: ClassVar[str] = "Decision surfaces, natural and regularised"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Yu11(SurfacePanels):
-    """Yu 2018, Figure 11: the loss has large blank regions where the decision function still says something.
+    """The loss has large blank regions where the decision function still says something.
 
     Two random planes through one example, the loss above, the decision function below.
+
+    Source: Yu 2018, Figure 11.
     """
 
     title: ClassVar[str] = "Loss and decision function on two random planes"
@@ -287,7 +300,10 @@ class Yu11(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu12(SurfacePanels):
-    """Yu 2018, Figure 12: loss and decision surface of a robust model, which have the opposite geometry."""
+    """Loss and decision surface of a robust model, which have the opposite geometry.
+
+    Source: Yu 2018, Figure 12.
+    """
 
     title: ClassVar[str] = "Loss and decision function of one model"
     many: ClassVar[bool] = True
@@ -304,7 +320,10 @@ class Yu12(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu13(SurfacePanels):
-    """Yu 2018, Figure 13: a natural model along random axes and along an adversarial one, on several examples."""
+    """A natural model along random axes and along an adversarial one, on several examples.
+
+    Source: Yu 2018, Figure 13.
+    """
 
     title: ClassVar[str] = "Random and adversarial projections"
     many: ClassVar[bool] = True
@@ -322,7 +341,10 @@ class Yu13(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class Yu14(SurfacePanels):
-    """Yu 2018, Figure 14: natural and robust models along an adversarial axis, on several examples."""
+    """Natural and robust models along an adversarial axis, on several examples.
+
+    Source: Yu 2018, Figure 14.
+    """
 
     title: ClassVar[str] = "Adversarial projections, natural and regularised"
     many: ClassVar[bool] = True
