@@ -24,8 +24,9 @@ class Adversarial(Axis):
 
     Cost: one forward and one backward, and one forward for the least likely class.
 
-    Source: Yu 2018, equation 3. Differs: as printed its first case raises the label's log p, which is the way back; attacks
-    raise -log p of the label, or log p of the target, and so does this. And in L2 and L1 the steepest step of that norm.
+    Source: Yu 2018, equation 3. Differs: as printed its first case raises the label's log p, which is the way back;
+    attacks raise -log p of the label, or log p of the target, and so does this. In L2 and L1 it is a step of that
+    norm.
     """
 
     field: ScalarField = CrossEntropy()
