@@ -351,6 +351,8 @@ class Surface(Section):
     clipped: bool
     """Whether points outside the bounds were brought back to them, entry by entry."""
     axes: tuple[Direction, Direction]
+    cosine: float
+    """Of the angle between the axes: where it is not 0, the plane is shown sheared."""
     x: list[float]
     """Coordinates along the first axis."""
     y: list[float]
