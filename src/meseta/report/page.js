@@ -52,7 +52,7 @@ const hiddenRuns = new Set();
 function wrapped(text, width) {
   const lines = [""];
   for (const word of text.split(" ")) {
-    if (lines.at(-1) && lines.at(-1).length + word.length > width / 7) lines.push(word);
+    if (lines.at(-1) && lines.at(-1).length + word.length > width / 7.5) lines.push(word);
     else lines.push([lines.pop(), word].filter(Boolean).join(" "));
   }
   return lines.join("<br>");
