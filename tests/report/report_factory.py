@@ -259,6 +259,7 @@ def make_surface(seed: int = 0, size: int = 101, index: int = 7) -> Surface:
             Direction(name="random", axis="Random(seed=0)", forwards=None, backwards=None),
             Direction(name="adversarial", axis="Adversarial()", forwards=0.7, backwards=None),
         ),
+        cosine=0.0,
         x=x,
         y=x,
         fields={"Decision": field, "CrossEntropy": [[abs(v) + 0.01 for v in row] for row in field]},

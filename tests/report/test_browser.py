@@ -83,12 +83,12 @@ def surface(key: str, shift: float) -> SurfaceFigure:
         values=grid,
         span=(-1.0, 2.0),
         diverging=True,
+        origin_label="the example itself",
         boundary=grid,
         ball=tuple((math.cos(t / 5) / 2, math.sin(t / 5) / 2) for t in range(32)),
         ball_label=EVIL,
         path=((0.0, 0.0), (0.5, 0.5)),
         path_label="PGD",
-        origin_label="the input itself",
     )
 
 

@@ -1,5 +1,8 @@
 import json
+import math
 import re
+import struct
+from base64 import b64decode
 from pathlib import Path
 
 import pytest
@@ -21,14 +24,8 @@ def lines(key: str, names: tuple[str, ...] = ("erm",), **changes: object) -> Lin
 def surface(key: str = "s", **changes: object) -> SurfaceFigure:
     grid = tuple(tuple(x + y for x in (-1.0, 0.0, 1.0)) for y in (-1.0, 0.0, 1.0))
     settings = {"value_label": "decision", "x": (-1.0, 0.0, 1.0), "y": (-1.0, 0.0, 1.0), "values": grid}
-    settings |= {
-        "origin_label": "the input",
-        "x_label": "x",
-        "y_label": "y",
-        "span": (-2.0, 2.0),
-        "diverging": True,
-        "boundary": grid,
-    }
+    settings |= {"x_label": "x", "y_label": "y", "span": (-2.0, 2.0), "diverging": True, "boundary": grid}
+    settings |= {"origin_label": "the example itself"}
     return SurfaceFigure(**({"key": key, "title": f"title of {key}"} | settings | changes))
 
 
@@ -65,8 +62,8 @@ def test_lines_that_are_no_runs_have_keys_that_hide_nothing() -> None:
 def test_what_lies_on_a_map_is_in_its_legend() -> None:
     bare = surface(boundary=None)
     full = surface(ball=((0, 1), (1, 0)), ball_label="L2 ball", path=((0, 0), (1, 1)), path_label="PGD")
-    assert [key.name for key in own_keys(bare)] == ["the input"]
-    assert [key.name for key in own_keys(full)] == ["decision boundary", "L2 ball", "PGD", "the input"]
+    assert [key.name for key in own_keys(bare)] == ["the example itself"]
+    assert [key.name for key in own_keys(full)] == ["decision boundary", "L2 ball", "PGD", "the example itself"]
 
 
 def test_pictures_need_no_plotly(tmp_path: Path) -> None:
@@ -92,7 +89,14 @@ def test_markup_is_text_everywhere(tmp_path: Path) -> None:
 def test_values_that_are_missing_stay_missing_and_others_keep_six_digits(tmp_path: Path) -> None:
     grid = ((None, float("nan"), 1 / 3), (1e-9 / 3, float("inf"), -2 / 3), (0.0, 0.0, 123456.7))
     (drawing,) = drawings(page(surface(values=grid), tmp_path)).values()
-    assert drawing["data"][0]["z"] == [[None, None, 0.333333], [3.33333e-10, None, -0.666667], [0, 0, 123457]]
+    packed = drawing["data"][0]["z"]
+    shown = struct.unpack("<9f", b64decode(packed["f4"]))
+    assert packed["columns"] == 3
+    assert [None if math.isnan(z) else float(f"{z:.6g}") for z in shown] == [
+        *(None, None, 0.333333),
+        *(3.33333e-10, None, -0.666667),
+        *(0.0, 0.0, 123457.0),
+    ]
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ for (const button of document.querySelectorAll(".fold")) {
   fold(matchMedia("(max-width: 40rem)").matches);
 }
 
+// A map's values come as float32 in base64, row by row; NaN is a missing one.
+function unpacked({ f4, columns }) {
+  const values = new Float32Array(Uint8Array.from(atob(f4), byte => byte.charCodeAt(0)).buffer);
+  const row = start => Array.from(values.subarray(start, start + columns), z => (isNaN(z) ? null : z));
+  return Array.from({ length: values.length / columns }, (_, i) => row(i * columns));
+}
+
 const drawings = JSON.parse(document.getElementById("drawings").textContent);
 const plots = Array.from(document.querySelectorAll(".plot"));
 const hiddenRuns = new Set();
@@ -45,7 +52,7 @@ const hiddenRuns = new Set();
 function wrapped(text, width) {
   const lines = [""];
   for (const word of text.split(" ")) {
-    if (lines.at(-1) && lines.at(-1).length + word.length > width / 7) lines.push(word);
+    if (lines.at(-1) && lines.at(-1).length + word.length > width / 7.5) lines.push(word);
     else lines.push([lines.pop(), word].filter(Boolean).join(" "));
   }
   return lines.join("<br>");
@@ -58,6 +65,7 @@ function draw(plot, data, layout) {
 function drawFlat(plot, size = {}) {
   const { data, layout } = drawings[plot.dataset.figure];
   for (const trace of data) {
+    if (trace.z?.f4) trace.z = unpacked(trace.z);
     if ("z_of" in trace.meta) trace.z = data[trace.meta.z_of].z;
     trace.visible = !hiddenRuns.has(trace.meta.run);
   }
