@@ -110,6 +110,14 @@ def test_maps_and_reliefs_are_printed(tmp_path, relief):
     assert matplotlib.image.imread(png).std() > 0.05
 
 
+def test_an_orthogonal_part_is_called_so():
+    first, second = make_surface().axes
+    leaning = make_surface(axes=(first, second.model_copy(update={"orthogonal_part": True})), cosine=0.9)
+    (figure,) = surface_figures([make_record("a", surfaces=[leaning])])
+    assert figure.rows[0][0].y_label == "Adversarial(<b>), orthogonal part (L∞)"
+    assert "Adversarial(<b>) has the cosine 0.900 with the other axis; shown is its orthogonal part." in figure.notes[0]
+
+
 def test_a_surface_over_parameters_has_no_boundary():
     changes = {"space": "parameters", "index": None, "label": None, "predicted": None, "norm": None, "eps": None}
     one = make_surface(**changes, n=64, ball=[], path=None, fields=("CrossEntropy",))

@@ -134,6 +134,22 @@ def test_the_plane_of_a_trajectory_holds_its_end_and_more_of_it_than_any_random_
     assert (plane.axes[0] * plane.axes[1]).sum().abs() < 1e-9
 
 
+@pytest.mark.parametrize("norm_name", ["Linf", "L1"])  # in L2 the two are one
+def test_a_leaning_axis_is_replaced_by_its_orthogonal_part_in_the_same_plane(norm_name):
+    at = origin(norm_name)
+    gradient, step = Gradient().of_input(at, 0), Adversarial().of_input(at, 0)
+    plane = input_plane(at, [Gradient(), Adversarial()])
+    first, second = plane.axes.flatten(1)
+    assert plane.cosine == pytest.approx(torch.cosine_similarity(gradient.flatten(), step.flatten(), 0).item())
+    assert plane.cosine > 0.3
+    torch.testing.assert_close(first, gradient.flatten())
+    assert (first @ second).abs() < 1e-12
+    assert norm(plane.axes, at.threat.p).tolist() == pytest.approx([1, 1])
+    assert plane.coordinates(at.x + step)[1].item() < 1e-12
+    straight = input_plane(at, [Random(), Random()])
+    assert torch.equal(straight.axes[1], Random().of_input(at, 1)) == (abs(straight.cosine) <= 0.1)
+
+
 def test_what_spans_no_plane_is_refused():
     at = origin()
     with pytest.raises(UserError, match="twice is one direction"):

@@ -314,6 +314,8 @@ class Direction(Section):
     the span, and for surfaces without one."""
     backwards: float | None
     """The same against the axis, positive as well."""
+    orthogonal_part: bool = False
+    """Whether the axis is the part of its direction that is orthogonal to the other axis, on which it leans."""
 
 
 class AttackPath(Section):
@@ -352,7 +354,7 @@ class Surface(Section):
     """Whether points outside the bounds were brought back to them, entry by entry."""
     axes: tuple[Direction, Direction]
     cosine: float
-    """Of the angle between the axes: where it is not 0, the plane is shown sheared."""
+    """Of the angle between the two directions that the axes were asked for."""
     x: list[float]
     """Coordinates along the first axis."""
     y: list[float]

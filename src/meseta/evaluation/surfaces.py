@@ -29,6 +29,7 @@ from meseta.surfaces import (
     over_plane,
     parameter_plane,
 )
+from meseta.surfaces.base import OBLIQUE
 from meseta.threat import Threat
 
 Progress = Callable[[int], object]
@@ -110,8 +111,8 @@ def surface(
         norm=threat.norm,
         eps=threat.eps,
         clipped=plane.clip is not None,
-        axes=_directions(axes, changes),
-        cosine=_cosine(plane.axes),
+        axes=_directions(axes, changes, plane.cosine),
+        cosine=_short(plane.cosine),
         x=_digits(grid),
         y=_digits(grid),
         fields={name: _rows(found) for name, found in values.items()},
@@ -177,8 +178,8 @@ def parameter_surface(
         norm=None,
         eps=None,
         clipped=False,
-        axes=_directions(axes, [(None, None), (None, None)]),
-        cosine=_cosine(plane.axes),
+        axes=_directions(axes, [(None, None), (None, None)], plane.cosine),
+        cosine=_short(plane.cosine),
         x=_digits(grid),
         y=_digits(grid),
         fields={name: _rows(found) for name, found in values.items()},
@@ -217,18 +218,13 @@ def _path(attack: Attack, origin: InputOrigin, plane: InputPlane) -> AttackPath:
 
 
 def _directions(
-    axes: Sequence[Axis], changes: Sequence[tuple[float | None, float | None]]
+    axes: Sequence[Axis], changes: Sequence[tuple[float | None, float | None]], cosine: float
 ) -> tuple[Direction, Direction]:
     first, second = (
         Direction(name=axis.name, axis=repr(axis), forwards=_maybe(ahead), backwards=_maybe(back))
         for axis, (ahead, back) in zip(axes, changes, strict=True)
     )
-    return first, second
-
-
-def _cosine(axes: Tensor) -> float:
-    a, b = axes.flatten(1).double()
-    return _short(float(a @ b / (torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b))))
+    return first, second.model_copy(update={"orthogonal_part": abs(cosine) > OBLIQUE})
 
 
 def _maybe(value: float | None) -> float | None:

@@ -122,8 +122,13 @@ def _rows(values: Sequence[Sequence[float | None]]) -> tuple[tuple[float | None,
     return tuple(tuple(row) for row in values)
 
 
+def _axis_name(axis: Direction) -> str:
+    return f"{axis.name}, orthogonal part" if axis.orthogonal_part else axis.name
+
+
 def _axis_label(axis: Direction, surface: Surface) -> str:
-    return f"{axis.name} ({NORMS[surface.norm]})" if surface.norm else f"{axis.name} (relative length)"
+    name = _axis_name(axis)
+    return f"{name} ({NORMS[surface.norm]})" if surface.norm else f"{name} (relative length)"
 
 
 def _crossings(axes: tuple[Direction, Direction]) -> Iterable[tuple[float, float]]:
@@ -136,7 +141,7 @@ def _crossings(axes: tuple[Direction, Direction]) -> Iterable[tuple[float, float
 def _notes(members: Sequence[tuple[Run, Surface]]) -> tuple[str, ...]:
     first = members[0][1]
     if first.space == "parameters":
-        return (" ".join([f"Mean over {first.n} examples of {first.split}.", *_sheared(first)]),)
+        return (" ".join([f"Mean over {first.n} examples of {first.split}.", *_of_oblique(first)]),)
     same = len({surface.plane for _, surface in members}) == 1
     plane = f"All on the plane of {first.of}." if same else "Each on a plane of its own."
     clipped = "Points outside the valid inputs are brought back to them."
@@ -145,21 +150,20 @@ def _notes(members: Sequence[tuple[Run, Surface]]) -> tuple[str, ...]:
         f"Label {first.label}, from {first.split}.",
         *([plane] if len(members) > 1 else []),
         clipped if first.clipped else flat,
-        *_sheared(first),
+        *_of_oblique(first),
     ]
     return (" ".join(lines), *(_distances(run, surface) for run, surface in members))
 
 
-def _sheared(surface: Surface) -> list[str]:
-    oblique = abs(surface.cosine) > 0.05
-    return (
-        [f"The axes have the cosine {significant(surface.cosine)}, so the plane is shown sheared."] if oblique else []
-    )
+def _of_oblique(surface: Surface) -> list[str]:
+    name = surface.axes[1].name
+    lean = f"{name} has the cosine {significant(surface.cosine)} with the other axis; shown is its orthogonal part."
+    return [lean] if surface.axes[1].orthogonal_part else []
 
 
 def _distances(run: Run, surface: Surface) -> str:
     wrong = "" if surface.predicted == surface.label else f" predicts {surface.predicted};"
-    found = "; ".join(f"{axis.name} {_either_way(axis, surface)}" for axis in surface.axes)
+    found = "; ".join(f"{_axis_name(axis)} {_either_way(axis, surface)}" for axis in surface.axes)
     path = ""
     if surface.path:
         outcome = "succeeds" if surface.path.succeeded else "does not succeed"

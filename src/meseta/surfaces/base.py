@@ -139,17 +139,33 @@ def two(axes: Sequence[Axis]) -> tuple[Axis, Axis]:
     return axes[0], axes[1]
 
 
-PARALLEL = 0.999
+PARALLEL = 0.9999
 """From this cosine on two directions are taken for one."""
+OBLIQUE = 0.1
+"""Beyond this cosine a second direction is replaced by its part orthogonal to the first: the plane stays the same, and
+the map of it is not sheared. Random directions of a few hundred entries stay below."""
 
 
-def spanning(axes: Sequence[Axis], first: Tensor, second: Tensor) -> Tensor:
-    """Return the two directions, (2, *shape); raise where they are one, up to sign, and span no plane."""
+def spanning(
+    axes: Sequence[Axis], first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"], p: float
+) -> tuple[Float[Tensor, "2 *shape"], float]:
+    """Return two directions, and the cosine of the angle between those given.
+
+    Args:
+        axes: that they come from. first, second: directions. p: of the norm whose length a part of the second keeps.
+
+    Raises:
+        UserError: they are one, up to sign, and span no plane.
+    """
     a, b = first.flatten().double(), second.flatten().double()
-    if (a @ b).abs() >= PARALLEL * a.norm() * b.norm():
+    cosine = float(a @ b / (torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)))
+    if abs(cosine) >= PARALLEL:
         names = " and ".join(axis.name for axis in axes)
         raise UserError(f"`axes`: {names} point the same way here. Give two different axes.")
-    return torch.stack([first, second])
+    if abs(cosine) > OBLIQUE:
+        part = (b - (a @ b) / (a @ a) * a).to(second.dtype).view_as(second)
+        second = part * (norm(second[None], p) / norm(part[None], p))
+    return torch.stack([first, second]), cosine
 
 
 def once(axis: Axis, occurrence: int) -> None:

@@ -20,10 +20,12 @@ class ParameterPlane:
 
     Args:
         vector: theta, (P,). axes: alpha and beta, (2, P), about as long as theta.
+        cosine: as of `InputPlane`.
     """
 
     vector: Float[Tensor, "p"]
     axes: Float[Tensor, "2 p"]
+    cosine: float = 0.0
 
     def at(self, i: float, j: float) -> Float[Tensor, "p"]:
         """Return the parameters with these coordinates."""
@@ -40,7 +42,7 @@ def parameter_plane(origin: ParameterOrigin, axes: Sequence[Axis]) -> ParameterP
     with derivatives_in_eval_mode(origin.model):
         alpha = first.of_parameters(origin, 0)
         beta = second.of_parameters(origin, int(first == second))
-    return ParameterPlane(origin.vector, spanning(axes, alpha, beta))
+    return ParameterPlane(origin.vector, *spanning(axes, alpha, beta, 2))
 
 
 @torch.no_grad()

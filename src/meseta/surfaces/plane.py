@@ -25,11 +25,13 @@ class InputPlane:
         x: the example, (*input). axes: alpha and beta, (2, *input), of length 1 in the norm of the threat.
         clip: bounds to which points are brought back, entry by entry; None to leave the plane flat, whose points then
             may be no images.
+        cosine: between the directions that the axes come from; beyond 0.1 beta is the orthogonal part of the second.
     """
 
     x: Float[Tensor, "*input"]
     axes: Float[Tensor, "2 *input"]
     clip: tuple[float, float] | None = None
+    cosine: float = 0.0
 
     def points(self, i: Float[Tensor, "n"], j: Float[Tensor, "n"]) -> Float[Tensor, "n *input"]:
         """Return the points with these coordinates."""
@@ -45,7 +47,7 @@ class InputPlane:
 
 
 def input_plane(origin: InputOrigin, axes: Sequence[Axis], *, clipped: bool = False) -> InputPlane:
-    """Return the plane through an example along two axes.
+    """Return the plane through an example along two axes, the second orthogonal to the first where it is oblique.
 
     Args:
         origin: the example, the model whose geometry the axes follow, and the threat whose norm they have length 1 in.
@@ -58,7 +60,8 @@ def input_plane(origin: InputOrigin, axes: Sequence[Axis], *, clipped: bool = Fa
     with derivatives_in_eval_mode(origin.model):
         alpha = first.of_input(origin, 0)
         beta = second.of_input(origin, int(first == second))
-    return InputPlane(origin.x[0], spanning(axes, alpha, beta), origin.threat.bounds if clipped else None)
+    both, cosine = spanning(axes, alpha, beta, origin.threat.p)
+    return InputPlane(origin.x[0], both, origin.threat.bounds if clipped else None, cosine)
 
 
 @torch.no_grad()
