@@ -263,6 +263,7 @@ def make_surface(seed: int = 0, size: int = 101, index: int = 7) -> Surface:
         x=x,
         y=x,
         fields={"Decision": field, "CrossEntropy": [[abs(v) + 0.01 for v in row] for row in field]},
+        shown=["Decision"],
         ball=[(0.5 * math.cos(t / 8), 0.5 * math.sin(t / 8)) for t in range(51)],
         path=AttackPath(attack="PGD(steps=4)", points=[(0, 0), (0.1, 0.3), (0.2, 0.6)], off=0.1, succeeded=True),
     )

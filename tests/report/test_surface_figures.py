@@ -24,7 +24,7 @@ def make_surface(scale=1.0, plane="p", fields=("Decision",), index=7, **changes)
     defaults = {
         **{"provenance": PROVENANCE, "settings": "s", "space": "input", "plane": plane, "of": "erm", "split": "test"},
         **{"index": index, "n": 1, "label": 3, "predicted": 3, "norm": "Linf", "eps": 0.1, "clipped": False},
-        **{"axes": axes, "cosine": 0.01, "x": SIDE, "y": SIDE, "fields": values},
+        **{"axes": axes, "cosine": 0.01, "x": SIDE, "y": SIDE, "fields": values, "shown": list(fields)},
         "ball": [(0.1, 0), (0, 0.1), (-0.1, 0), (0, -0.1), (0.1, 0)],
         "path": AttackPath(attack="PGD-2", points=[(0, 0), (0, 0.1)], off=0.25, succeeded=False),
     }
@@ -64,7 +64,7 @@ def test_planes_that_are_not_shared_stand_together_where_each_is_its_run_s_own()
 def test_other_examples_fields_and_settings_are_other_figures():
     records = [
         make_record(
-            "a", surfaces=[make_surface(), make_surface(index=8), make_surface(fields=("CrossEntropy", "Logit"))]
+            "a", surfaces=[make_surface(), make_surface(index=8), make_surface(fields=("CrossEntropy", "Decision"))]
         )
     ]
     figures = surface_figures(records)
@@ -72,10 +72,10 @@ def test_other_examples_fields_and_settings_are_other_figures():
         "Decision function L(x) around example 7",
         "Decision function L(x) around example 8",
         "Cross-entropy loss around example 7",
-        "Logit of the label around example 7",
+        "Decision function L(x) around example 7",
     ]
     assert len({figure.key for figure in figures}) == 4
-    assert [panel.diverging for figure in figures for row in figure.rows for panel in row] == [True, True, False, False]
+    assert [panel.diverging for figure in figures for row in figure.rows for panel in row] == [True, True, False, True]
     assert all(row[0].boundary is not None for figure in figures for row in figure.rows)
 
 

@@ -360,6 +360,8 @@ class Surface(Section):
     y: list[float]
     fields: dict[str, list[list[float | None]]]
     """By name, for example `Decision`: a row for each coordinate of y, a value for each of x; None where not finite."""
+    shown: list[str]
+    """The fields that were asked for; the decision function is among the fields whether or not it was."""
     ball: list[tuple[float, float]] = []
     """The outline of the threat's ball on the plane."""
     path: AttackPath | None = None
@@ -369,6 +371,8 @@ class Surface(Section):
         for name, rows in self.fields.items():
             if [len(row) for row in rows] != [len(self.x)] * len(self.y):
                 raise ValueError(f"the field {name} does not have {len(self.y)} rows of {len(self.x)} values")
+        if not self.shown or not set(self.shown) <= set(self.fields):
+            raise ValueError(f"the fields {sorted(self.fields)} are not all of those shown, {self.shown}")
         return self
 
 

@@ -116,6 +116,7 @@ def surface(
         x=_digits(grid),
         y=_digits(grid),
         fields={name: _rows(found) for name, found in values.items()},
+        shown=[field_name(field) for field in fields],
         ball=[(_short(i), _short(j)) for i, j in ball_outline(plane, one)],
         path=path,
     )
@@ -183,6 +184,7 @@ def parameter_surface(
         x=_digits(grid),
         y=_digits(grid),
         fields={name: _rows(found) for name, found in values.items()},
+        shown=[field_name(field) for field in fields],
     )
 
 

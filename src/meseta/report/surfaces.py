@@ -21,11 +21,7 @@ BOUNDARY = "Decision"
 
 
 def surface_figures(records: Sequence[Record]) -> list[PanelFigure]:
-    """Return a figure for each surface and each field: the runs that have it side by side, on one scale of colours.
-
-    Fields other than the decision function are shown where they were asked for; that one is always there, and shown
-    where it is alone.
-    """
+    """Return a figure for each surface and each field asked for: the runs side by side, on one scale of colours."""
     pairs = [(run, surface) for run in runs_of(records) for surface in run.record.surfaces]
     runs_on = Counter(surface.plane for _, surface in pairs)
     groups: dict[tuple[object, ...], list[tuple[Run, Surface]]] = {}
@@ -33,21 +29,16 @@ def surface_figures(records: Sequence[Record]) -> list[PanelFigure]:
         # Runs that share a plane stand together; so do those that were looked at alike, each on a plane of its own.
         plane = surface.plane if runs_on[surface.plane] > 1 else surface.of == run.record.name
         groups.setdefault((*_identity(surface), plane), []).append((run, surface))
-    found = [(members, name) for members in groups.values() for name in shown_fields(members[0][1])]
+    found = [(members, name) for members in groups.values() for name in members[0][1].shown]
     keys = unique([_key(members[0][1], name) for members, name in found])
     return [_figure(key, members, name) for key, (members, name) in zip(keys, found, strict=True)]
-
-
-def shown_fields(surface: Surface) -> list[str]:
-    """Return the fields that a surface was made for."""
-    return [name for name in surface.fields if name != BOUNDARY] or [BOUNDARY]
 
 
 def _identity(surface: Surface) -> tuple[object, ...]:
     axes = tuple(axis.axis for axis in surface.axes)
     ends = (surface.x[0], surface.x[-1], surface.y[0], surface.y[-1])
     where = (surface.space, surface.split, surface.index, surface.n, surface.norm, surface.eps, surface.clipped)
-    return (*where, axes, ends, tuple(shown_fields(surface)), surface.settings)
+    return (*where, axes, ends, tuple(surface.shown), surface.settings)
 
 
 def _key(surface: Surface, name: str) -> str:
