@@ -161,6 +161,42 @@ def test_evaluate_pictures_the_first_examples_which_changes_no_figure(run, tmp_p
     assert "`pictured`" in capsys.readouterr().err
 
 
+def test_surface_looks_at_runs_side_by_side_and_keeps_what_it_saw(run, tmp_path, capsys):
+    copy = tmp_path / "b"
+    shutil.copytree(run, copy)
+    small = ["--resolution", "3", "--out", str(tmp_path / "out")]
+    assert main(["surface", str(run), str(copy), "--index", "7", "--axes", "random", "adversarial", *small]) == 0
+    first, second = (read_record(folder).surfaces[-1] for folder in (run, copy))
+    assert first.plane == second.plane
+    assert (first.index, first.shown, [axis.name for axis in first.axes]) == (
+        7,
+        ["Decision"],
+        ["Random", "Adversarial(CrossEntropy)"],
+    )
+    assert {file.suffix for file in (tmp_path / "out").iterdir()} == {".pdf", ".png", ".html"}
+    assert "the decision changes along Random" in capsys.readouterr().out
+    more = ["--axes", "random", "gradient", "--field", "loss", "decision", "--clipped", "true", "--norm", "L2"]
+    assert main(["surface", str(copy), *more, *small]) == 0
+    assert main(["surface", str(copy), *more, *small]) == 0  # in place of what it saw before
+    assert [one.shown for one in read_record(copy).surfaces] == [["Decision"], ["CrossEntropy", "Decision"]]
+    assert main(["surface", str(copy), "--space", "parameters", "--n", "8", *small]) == 0
+    assert read_record(copy).surfaces[-1].space == "parameters"
+
+
+def test_figure_draws_and_measures_once(run, tmp_path, capsys):
+    copy = tmp_path / "b"
+    shutil.copytree(run, copy)
+    call = ["figure", "haat-5", str(copy), "--n", "4", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    assert (tmp_path / "out" / "haat-5.html").exists()
+    assert "taking PowerConvergence" in capsys.readouterr().out
+    assert main(call) == 0
+    assert "taking" not in capsys.readouterr().out
+    assert main(["figure", "Guo3", "--out", str(tmp_path / "out")]) == 0
+    assert main(["figure"]) == 0
+    assert "  Yu4 " in capsys.readouterr().out
+
+
 def test_show_takes_runs_and_says_how_to_run_one_again(run, capsys):
     assert main(["show", str(run)]) == 0
     shown = capsys.readouterr().out
@@ -250,6 +286,14 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
         (["measure", "RUN", "--measures", "[{class_path: SpectralCurvature, init_args: {field: Margins}}]"], "Margin"),
         (["report", "nowhere"], "no record.json in nowhere"),
         (["show", "nowhere"], "no record.json in nowhere"),
+        (["surface", "RUN", "--axes", "random"], "`axes` must be two axes"),
+        (["surface", "RUN", "--axes", "randm", "random"], "unknown name 'randm'"),
+        (["surface", "RUN", "--field"], "`--field` needs names"),
+        (["surface", "RUN", "--index", "99999"], "`index` must be below the"),
+        (["surface", "RUN", "--space", "parameters", "--eps", "0.1"], "`eps` says nothing in the space of parameters"),
+        (["figure", "Yu5"], "unknown name 'Yu5'"),
+        (["figure", "Guo1", "RUN"], "drawn from a formula"),
+        (["figure", "Yu6", "RUN"], "drawn from 2 runs or more"),
         (["demo", "--config", "nothing"], "nothing does not exist"),
         (["demo", "--objectives", "{}"], "objectives"),
     ],
@@ -324,7 +368,9 @@ def test_print_config_is_a_file_that_trains(capsys, tmp_path):
     assert objective == "InputGradient(weight=0.5, share=1.0, q=2.0, power=2, radius=None)"
 
 
-@pytest.mark.parametrize("verb", ["demo", "train", "evaluate", "measure", "certify", "report", "show", "list"])
+@pytest.mark.parametrize(
+    "verb", ["demo", "train", "evaluate", "measure", "certify", "surface", "report", "show", "list"]
+)
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as stop:
         main([verb, "--help"])

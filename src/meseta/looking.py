@@ -159,10 +159,11 @@ def surface_runs(runs: Sequence[Run], config: SurfaceConfig, *, progress: Progre
     """
     if not runs:
         raise UserError("`run`: there is none. Give the folder of a run, such as runs/demo/erm.")
+    for run in runs:  # before any is looked at
+        _check_same_example(run, runs[0], config)
     found = []
     for run in runs:
         axes_of = run if config.own_axes else runs[0]
-        _check_same_example(run, runs[0], config)
         section = _surface(run, axes_of, config, config.threat(runs[0]), progress)
         kept = read_record(run.folder).surfaces
         same = (section.settings, section.plane, section.split, section.index)
