@@ -30,13 +30,14 @@ class SurfaceConfig:
         space: "input", through that example, or "parameters", through the model's own.
         axes: two; None for a random and an adversarial one, or two random ones of parameters.
         fields: what is shown; None for the decision function, or the mean cross-entropy over parameters.
-        norm: the norm in which axes have length 1.
+        norm: the norm in which axes have length 1; None for Linf.
         eps: the radius of the ball that is outlined and that the attack stays in; None for the largest that the first
             run was evaluated at in this norm, or 8/255.
         span: the largest coordinate on either axis; None for three times eps, or once the parameters' length.
         resolution: points along each axis; None for 101, or 31 for parameters.
         clipped: bring points that leave the valid inputs [0, 1] back to them, entry by entry.
-        attack: its way is seen on the plane; None for 20 steps of PGD from the example on.
+        path: show the way of an attack.
+        attack: whose way; None for 20 steps of PGD from the example on.
         own_axes: each run has axes of its own, as over parameters; elsewhere all are shown on the plane of the first.
         split: "test", "val" or "train".
         n: the first so many examples, whose mean is shown over parameters; None for 256.
@@ -46,11 +47,12 @@ class SurfaceConfig:
     space: Literal["input", "parameters"] = "input"
     axes: tuple[Axis, ...] | None = None
     fields: tuple[ScalarField, ...] | None = None
-    norm: Norm = "Linf"
+    norm: Norm | None = None
     eps: float | None = None
     span: float | None = None
     resolution: int | None = None
     clipped: bool = False
+    path: bool = True
     attack: Attack | None = None
     own_axes: bool = False
     split: SplitName = "test"
@@ -66,9 +68,11 @@ class SurfaceConfig:
         if self.span is not None:
             positive("span", self.span)
         if self.eps is not None:
-            Threat(self.norm, self.eps)
-        unused = ("index", "eps", "attack", "clipped", "own_axes")
-        given = [name for name in unused if getattr(self, name)]
+            Threat(self.norm or "Linf", self.eps)
+        if self.attack and not self.path:
+            raise UserError("`attack` says whose path is shown, and `path` that none is. Give one of them.")
+        unused = ("index", "norm", "eps", "attack", "clipped", "own_axes")
+        given = [name for name in unused if getattr(self, name)] + ([] if self.path else ["path"])
         if self.space == "parameters" and given:
             raise UserError(f"`{given[0]}` says nothing in the space of parameters. Leave it out, or use space=input.")
         if self.space == "input" and self.n is not None:
@@ -76,9 +80,14 @@ class SurfaceConfig:
 
     def threat(self, run: Run) -> Threat:
         """Return the threat in whose norm distances are."""
-        met = run.record.evaluation.robust if run.record.evaluation else []
-        radii = [one.eps for one in met if one.norm == self.norm]
-        return Threat(self.norm, self.eps or max(radii, default=8 / 255))
+        norm = self.norm or "Linf"
+        return Threat(norm, self.eps or largest_eps(run.record, norm))
+
+
+def largest_eps(record: Record, norm: Norm) -> float:
+    """Return the largest eps at which a run was evaluated in this norm; 8/255 where it was not."""
+    met = record.evaluation.robust if record.evaluation else []
+    return max((one.eps for one in met if one.norm == norm), default=8 / 255)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +169,7 @@ def surface_runs(runs: Sequence[Run], config: SurfaceConfig, *, progress: Progre
     if not runs:
         raise UserError("`run`: there is none. Give the folder of a run, such as runs/demo/erm.")
     for run in runs:  # before any is looked at
-        _check_same_example(run, runs[0], config)
+        check_same_example(run, runs[0], config)
     found = []
     for run in runs:
         axes_of = run if config.own_axes else runs[0]
@@ -204,7 +213,7 @@ def _surface(run: Run, axes_of: Run, config: SurfaceConfig, threat: Threat, prog
         span=config.span,
         resolution=101 if config.resolution is None else config.resolution,
         clipped=config.clipped,
-        attack=config.attack or PGD(steps=20, random_start=False),
+        attack=(config.attack or PGD(steps=20, random_start=False)) if config.path else None,
         axes_of=axes_of.model,
         **common,
     )
@@ -220,7 +229,10 @@ def _needed(run: Run, config: SurfaceConfig) -> tuple[Tensor, Tensor]:
     return x.to(run.device), y.to(run.device)
 
 
-def _check_same_example(run: Run, first: Run, config: SurfaceConfig) -> None:
+def check_same_example(run: Run, first: Run, config: SurfaceConfig) -> None:
+    """Raise unless both runs take the same inputs, and have the same example where one is looked at."""
+    if config.space == "input":
+        _needed(run, config)
     if run is first:
         return
     if run.model.input_shape != first.model.input_shape or run.model.classes != first.model.classes:

@@ -79,6 +79,11 @@ def test_clipped_points_are_valid_inputs_and_values_that_are_not_finite_are_none
     assert (flat.clipped, clipped.clipped) == (False, True)
 
 
+def test_a_model_without_finite_logits_predicts_nothing(network):
+    found = surface(lambda x: network(x) * torch.nan, X, Y, axes=(Random(), Random()), resolution=3)
+    assert (found.label, found.predicted) == (0, None)
+
+
 def test_means_over_parameters(network):
     found = parameter_surface(network, X, Y, resolution=3, span=0.1)
     network.eval()

@@ -250,6 +250,7 @@ def make_surface(seed: int = 0, size: int = 101, index: int = 7) -> Surface:
         split="test",
         index=index,
         n=1,
+        example=f"{index:064d}",
         label=3,
         predicted=3,
         norm="L2",

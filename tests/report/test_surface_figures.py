@@ -23,7 +23,16 @@ def make_surface(scale=1.0, plane="p", fields=("Decision",), index=7, **changes)
     )
     defaults = {
         **{"provenance": PROVENANCE, "settings": "s", "space": "input", "plane": plane, "of": "erm", "split": "test"},
-        **{"index": index, "n": 1, "label": 3, "predicted": 3, "norm": "Linf", "eps": 0.1, "clipped": False},
+        **{
+            "index": index,
+            "n": 1,
+            "example": "e",
+            "label": 3,
+            "predicted": 3,
+            "norm": "Linf",
+            "eps": 0.1,
+            "clipped": False,
+        },
         **{"axes": axes, "cosine": 0.01, "x": SIDE, "y": SIDE, "fields": values, "shown": list(fields)},
         "ball": [(0.1, 0), (0, 0.1), (-0.1, 0), (0, -0.1), (0.1, 0)],
         "path": AttackPath(attack="PGD-2", points=[(0, 0), (0, 0.1)], off=0.25, succeeded=False),
@@ -110,6 +119,28 @@ def test_maps_and_reliefs_are_printed(tmp_path, relief):
     assert matplotlib.image.imread(png).std() > 0.05
 
 
+def test_a_model_that_errs_at_the_example_is_said_to(tmp_path):
+    def note(**changes):
+        (figure,) = surface_figures([make_record("a", surfaces=[make_surface(**changes)])])
+        return figure.notes[1]
+
+    assert note(predicted=8).startswith(
+        "a: is wrong at the example itself, predicts 8; the decision becomes right along"
+    )
+    assert note(predicted=None).startswith("a: has logits that are not finite at the example itself; ")
+    nothing = {"Decision": [[None] * 5] * 5}
+    (figure,) = surface_figures([make_record("a", surfaces=[make_surface(fields=("Decision",))])])
+    (blank,) = surface_figures([make_record("a", surfaces=[make_surface().model_copy(update={"fields": nothing})])])
+    assert figure.rows[0][0].boundary is not None
+    assert blank.rows[0][0].boundary is None
+    assert all(file.exists() for file in save(blank, tmp_path))
+
+
+def test_other_data_stand_apart():
+    records = [make_record("erm", surfaces=[make_surface()]), make_record("b", surfaces=[make_surface(example="f")])]
+    assert len(surface_figures(records)) == 2
+
+
 def test_an_orthogonal_part_is_called_so():
     first, second = make_surface().axes
     leaning = make_surface(axes=(first, second.model_copy(update={"orthogonal_part": True})), cosine=0.9)
@@ -119,11 +150,19 @@ def test_an_orthogonal_part_is_called_so():
 
 
 def test_a_surface_over_parameters_has_no_boundary():
-    changes = {"space": "parameters", "index": None, "label": None, "predicted": None, "norm": None, "eps": None}
+    changes = {
+        "space": "parameters",
+        "index": None,
+        "example": None,
+        "label": None,
+        "predicted": None,
+        "norm": None,
+        "eps": None,
+    }
     one = make_surface(**changes, n=64, ball=[], path=None, fields=("CrossEntropy",))
     (figure,) = surface_figures([make_record("a", surfaces=[one])])
     panel = figure.rows[0][0]
     assert panel.boundary is None
     assert panel.value_label == "mean cross-entropy loss"
     assert figure.title == "Cross-entropy loss around the parameters"
-    assert figure.notes == ("Mean over 64 examples of test.",)
+    assert figure.notes == ("Over parameters: mean over 64 examples of test.",)

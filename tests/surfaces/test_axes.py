@@ -90,6 +90,8 @@ def test_adversarial_steps_are_the_signs_of_equation_3():
     torch.testing.assert_close(Adversarial(target="least_likely").of_input(at, 0), (weight[2] - slope).sign())
     torch.testing.assert_close(Adversarial(target=1).of_input(at, 0), (weight[1] - slope).sign())
     torch.testing.assert_close(Adversarial(field=Decision()).of_input(at, 0), (weight[1] - weight[0]).sign())
+    wrong = InputOrigin(linear, x, torch.tensor([2]), Threat("Linf", 0.1))  # whose label is the least likely of all
+    assert torch.equal(Adversarial(target="least_likely").of_input(wrong, 0), Adversarial(target=1).of_input(wrong, 0))
     with pytest.raises(UserError, match=r"`target` must be a class of 0\.\.2 other than the label 0, got 0"):
         Adversarial(target=0).of_input(at, 0)
 

@@ -122,6 +122,18 @@ def test_a_path_goes_from_the_input_over_each_iterate_to_the_end():
     assert len(attack_path(long, linear, X, origin.y)) == 100
 
 
+def test_the_attack_meets_the_model_in_eval_mode():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.SiLU(), nn.Linear(6, 2)).double()
+    model(torch.rand(8, 4, dtype=torch.float64))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    path = attack_path(FGSM(threat=Threat("Linf", 0.1)), model, X, torch.tensor([0]))
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model.eval()
+    assert torch.equal(path, attack_path(FGSM(threat=Threat("Linf", 0.1)), model, X, torch.tensor([0])))
+
+
 def test_means_over_parameters_are_those_of_a_model_with_these_parameters():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 3, 2), nn.BatchNorm2d(3), nn.SiLU(), nn.Flatten(), nn.Linear(27, 4)).double()

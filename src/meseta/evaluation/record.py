@@ -345,8 +345,11 @@ class Surface(Section):
     index: int | None
     """Of the example in its split; None for a mean over the first n."""
     n: int
+    example: str | None
+    """A digest of the example's values: surfaces with the same one are around the same input."""
     label: int | None
     predicted: int | None
+    """At the example itself; None where its logits are not finite, which is an error."""
     norm: Literal["Linf", "L2", "L1"] | None
     """The norm in which the axes have length 1; None in the space of parameters, where they are filter-normalised."""
     eps: float | None

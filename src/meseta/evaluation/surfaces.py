@@ -106,8 +106,9 @@ def surface(
         split=split,
         index=index,
         n=1,
+        example=digest(one.x),
         label=int(one.y),
-        predicted=int(predict(model, one.x, one.y).argmax(1)),
+        predicted=_predicted(one),
         norm=threat.norm,
         eps=threat.eps,
         clipped=plane.clip is not None,
@@ -174,6 +175,7 @@ def parameter_surface(
         split=split,
         index=None,
         n=len(x),
+        example=None,
         label=None,
         predicted=None,
         norm=None,
@@ -204,6 +206,11 @@ def _check(index: int, x: Tensor, fields: Sequence[ScalarField], resolution: int
     whole("resolution", resolution, 2)
     if span is not None:
         positive("span", span)
+
+
+def _predicted(origin: InputOrigin) -> int | None:
+    logits = predict(origin.model, origin.x, origin.y)
+    return int(logits.argmax(1)) if bool(logits.isfinite().all()) else None
 
 
 def _path(attack: Attack, origin: InputOrigin, plane: InputPlane) -> AttackPath:

@@ -2,19 +2,20 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
+from meseta.attacks import PGD, Attack
 from meseta.autodiff.scalar_fields import CrossEntropy, Decision, ScalarField
 from meseta.checks import whole
 from meseta.errors import UserError
 from meseta.evaluation.record import Record, Surface, read_record
 from meseta.evaluation.surfaces import field_name
-from meseta.looking import SurfaceConfig, surface_runs
+from meseta.looking import SurfaceConfig, check_same_example, largest_eps, surface_runs
 from meseta.papers.base import PaperFigure
 from meseta.report.comparison import runs_of
 from meseta.report.figure import PanelFigure
-from meseta.report.surfaces import common_span, panel
+from meseta.report.surfaces import at_the_example, caveats, common_span, panel
 from meseta.surfaces import Adversarial, Axis, Random
 from meseta.threat import Norm
 from meseta.workflow import Run
@@ -42,6 +43,7 @@ class SurfacePanels(PaperFigure):
         norm: in which the axes have length 1.
         eps: of the ball that is outlined; None for the largest that the first run was evaluated at in this norm.
         span: the largest coordinate; None for three times eps.
+        clipped: bring points that leave the valid inputs back to them, entry by entry.
         resolution: points along each axis of inputs. parameter_resolution: the same over parameters.
         n: examples whose mean loss is shown over parameters.
     """
@@ -54,6 +56,7 @@ class SurfacePanels(PaperFigure):
     norm: Norm = "Linf"
     eps: float | None = None
     span: float | None = None
+    clipped: bool = False
     resolution: int = 101
     parameter_resolution: int = 31
     n: int = 256
@@ -70,7 +73,7 @@ class SurfacePanels(PaperFigure):
     def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
         """Return the panels, row by row, for runs of these names."""
 
-    def at(self, index: int, *axes: Axis) -> SurfaceConfig:
+    def at(self, index: int, *axes: Axis, path: bool = True, attack: Attack | None = None) -> SurfaceConfig:
         """Return the surface around an example, along axes of each run's own."""
         return SurfaceConfig(
             index=index,
@@ -80,6 +83,9 @@ class SurfacePanels(PaperFigure):
             eps=self.eps,
             span=self.span,
             resolution=self.resolution,
+            clipped=self.clipped,
+            path=path,
+            attack=attack,
             own_axes=True,
         )
 
@@ -89,8 +95,12 @@ class SurfacePanels(PaperFigure):
 
     def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
         """Look at the surfaces that the runs' records do not hold yet."""
-        cells = [cell for row in self.cells([run.record.name for run in runs]) for cell in row]
-        for config, run in dict.fromkeys((cell.config, cell.run) for cell in cells):
+        settled = self._settled(runs[0].record)
+        cells = [cell for row in settled.cells([run.record.name for run in runs]) for cell in row]
+        needed = list(dict.fromkeys((cell.config, cell.run) for cell in cells))
+        for config, run in needed:
+            check_same_example(runs[run], runs[0], config)
+        for config, run in needed:
             if _find(read_record(runs[run].folder), config) is None:
                 where = "the parameters" if config.space == "parameters" else f"example {config.index}"
                 say(f"{runs[run].record.name}: looking around {where}")
@@ -101,9 +111,10 @@ class SurfacePanels(PaperFigure):
         named = runs_of(records)
         rows = [
             [(cell, self._surface(records[cell.run], cell)) for cell in row]
-            for row in self.cells([run.short for run in named])
+            for row in self._settled(records[0]).cells([run.short for run in named])
         ]
         flat = [both for row in rows for both in row]
+        self._check_same_examples([surface for _, surface in flat])
         panels = iter(
             panel(
                 surface,
@@ -116,17 +127,26 @@ class SurfacePanels(PaperFigure):
             for number, (cell, surface) in enumerate(flat)
         )
         in_rows = tuple(tuple(next(panels) for _ in row) for row in rows)
-        return PanelFigure(self.key, self.title, in_rows, self._notes())
+        notes = _notes([(named[cell.run].short, surface) for cell, surface in flat])
+        return PanelFigure(self.key, self.title, in_rows, notes)
+
+    def _settled(self, first: Record) -> Self:
+        """Return the same with the eps of the first run, so that all runs are seen at one."""
+        return self if self.eps is not None else replace(self, eps=largest_eps(first, self.norm))
 
     def _surface(self, record: Record, cell: Cell) -> Surface:
         found = _find(record, cell.config)
         if found is None:
-            raise UserError(f"record: {record.name} lacks the surfaces of {type(self).__name__}. Draw it from the run.")
+            raise UserError(
+                f"record: {record.name} lacks the surfaces of {type(self).__name__}. "
+                f"`meseta figure {type(self).__name__} RUN...` looks at them."
+            )
         return found
 
-    def _notes(self) -> tuple[str, ...]:
-        examples = ("examples " if len(self.indices) > 1 else "example ") + ", ".join(map(str, self.indices))
-        return (f"Test {examples}. Panels of one field share a scale of colours.",)
+    def _check_same_examples(self, surfaces: Sequence[Surface]) -> None:
+        examples = {(one.index, one.example) for one in surfaces if one.space == "input"}
+        if len(examples) > len({index for index, _ in examples}):
+            raise UserError("`run`: the runs are not of the same data: an example is not the same in all of them.")
 
 
 def _find(record: Record, config: SurfaceConfig) -> Surface | None:
@@ -136,6 +156,22 @@ def _find(record: Record, config: SurfaceConfig) -> Surface | None:
 def _span(flat: Sequence[tuple[Cell, Surface]], cell: Cell) -> tuple[float, float]:
     like = (one for other, one in flat if (other.field, other.config.space) == (cell.field, cell.config.space))
     return common_span(like, field_name(cell.field))
+
+
+def _notes(shown: Sequence[tuple[str, Surface]]) -> tuple[str, ...]:
+    """Return what a reader must know of all the panels, each once."""
+    surfaces = [surface for _, surface in shown]
+    inputs = sorted({(one.index, one.label) for one in surfaces if one.index is not None and one.label is not None})
+    examples = [f"example {index} (label {label})" for index, label in inputs]
+    off = [one.path.off for one in surfaces if one.path]
+    notes = [f"Test {', '.join(examples)}."] if examples else []
+    notes += [*caveats(surfaces), "Panels of one field share a scale of colours."]
+    if off:
+        least, most = round(100 * min(off)), round(100 * max(off))
+        share = f"{least}" if least == most else f"{least} to {most}"
+        notes.append(f"Paths are seen from above: {share} % of their way is off the planes.")
+    wrong = (f"{name} {at_the_example(one)} (example {one.index})." for name, one in shown if at_the_example(one))
+    return (" ".join(notes), *dict.fromkeys(wrong))
 
 
 RANDOM = (Random(), Random())
@@ -177,9 +213,6 @@ class Yu2(SurfacePanels):
         """Return a row of reliefs, and one of maps."""
         return _relief_and_map(runs, self.over_parameters())
 
-    def _notes(self) -> tuple[str, ...]:
-        return (f"Mean over {self.n} test examples; filter-normalised random axes.",)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Yu3(SurfacePanels):
@@ -205,7 +238,8 @@ class Yu4(SurfacePanels):
     """Loss and decision surfaces of a model along a random axis and three adversarial ones.
 
     Source: Yu 2018, Figure 4. Differs: the adversarial axes go where attacks do; equation 3, as printed, goes the other
-    way in the first, and the caption's "descent direction" of it in the other two.
+    way in the first, and the caption's "descent direction" of it in the other two. Paths are those of 20 steps of
+    PGD on the loss of the panel; there is none towards the least likely class.
     """
 
     title: ClassVar[str] = "Loss and decision function, seen along the first steps of three attacks"
@@ -218,7 +252,17 @@ class Yu4(SurfacePanels):
             "least likely class": Adversarial(target="least_likely"),
             "C&W margin": Adversarial(field=DECISION),
         }
-        configs = {name: self.at(self.indices[0], Random(), axis) for name, axis in ways.items()}
+        attacks = {"cross-entropy": LOSS, "C&W margin": DECISION}
+        configs = {
+            name: self.at(
+                self.indices[0],
+                Random(),
+                axis,
+                path=name in attacks,
+                attack=PGD(steps=20, random_start=False, loss=attacks[name]) if name in attacks else None,
+            )
+            for name, axis in ways.items()
+        }
         return [
             [Cell(i, config, field, _join(run if len(runs) > 1 else "", name)) for name, config in configs.items()]
             for i, run in enumerate(runs)
@@ -251,7 +295,7 @@ class Yu6(_Projections):
     Source: Yu 2018, Figure 6.
     """
 
-    title: ClassVar[str] = "Decision surfaces on MNIST"
+    title: ClassVar[str] = "Decision surfaces, random and adversarial"
     eps: float | None = 0.3
     span: float | None = 0.6
 
@@ -263,7 +307,7 @@ class Yu7(_Projections):
     Source: Yu 2018, Figure 7.
     """
 
-    title: ClassVar[str] = "Decision surfaces on CIFAR-10"
+    title: ClassVar[str] = "Decision surfaces, random and adversarial"
     eps: float | None = 8 / 255
 
 
@@ -274,7 +318,7 @@ class Yu9(_Projections):
     Source: Yu 2018, Figure 9.
     """
 
-    title: ClassVar[str] = "Decision surfaces, natural and regularised"
+    title: ClassVar[str] = "Decision surfaces, random and adversarial"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,12 +374,13 @@ class Yu13(SurfacePanels):
     indices: tuple[int, ...] = (0, 1)
 
     def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
-        """Return two rows for each run, a column for each example."""
+        """Return four rows for each run, a column for each example."""
         names = {"random": RANDOM, "adversarial": ADVERSARIAL}
         return [
-            [Cell(i, self.at(index, *axes), DECISION, f"{_join(run, name)}, example {index}") for index in self.indices]
+            [Cell(i, self.at(index, *axes), field, f"{_join(run, name)}, example {index}") for index in self.indices]
             for i, run in enumerate(runs)
             for name, axes in names.items()
+            for field in (LOSS, DECISION)
         ]
 
 
@@ -346,7 +391,7 @@ class Yu14(SurfacePanels):
     Source: Yu 2018, Figure 14.
     """
 
-    title: ClassVar[str] = "Adversarial projections, natural and regularised"
+    title: ClassVar[str] = "Adversarial projections"
     many: ClassVar[bool] = True
     least_runs: ClassVar[int] = 2
     indices: tuple[int, ...] = (0, 1)

@@ -97,7 +97,7 @@ def _canvas(figure: Figure) -> "Canvas":
     width, heights = _size(rows)
     line = int(_LINE_WIDTH * width / 6)
     notes = list(dict.fromkeys([*figure.notes, *(note for one in leaves([figure]) for note in one.notes)]))
-    text = [part for note in notes for part in textwrap.wrap(note, int(line * 0.95))]
+    text = [part for note in notes for part in textwrap.wrap(note, int(line * 0.86))]
     names = list(dict.fromkeys(name for one in leaves([figure]) for name in _names(one)))
     columns = max(1, min(4 * round(width / 6), len(names), line // (max(map(len, names), default=0) + 8)))
     below = 0.19 * (-(-len(names) // columns) + len(text))
@@ -158,7 +158,7 @@ def _colour_bar(canvas: "Canvas", members: "Sequence[Axes]", label: str) -> None
     """Explain the colours that panels of a row have in common."""
     from matplotlib.ticker import MaxNLocator
 
-    pad = 0.08 if members[-1].name == "3d" else 0.02
+    pad = 0.12 if members[-1].name == "3d" else 0.02
     bar = canvas.colorbar(members[0].collections[0], ax=members, shrink=0.8, pad=pad, aspect=24, ticks=MaxNLocator(7))
     bar.set_label(label, parse_math=False)
 
@@ -361,7 +361,7 @@ def _draw_relief(axes: Any, figure: SurfaceFigure) -> list[Any]:
         axes.contour(x, y, values, [0.0], colors="black", linewidths=1.5)
     axes.set_zlim(min(low, float(values.min())), max(high, float(values.max())))
     axes.view_init(28, -60)
-    axes.set_box_aspect(None, zoom=0.86)
+    axes.set_box_aspect(None, zoom=0.8)
     axes.tick_params(labelsize=7, pad=0)
     axes.locator_params(nbins=4)
     return [Line2D([], [], **look) for _, look in _overlays(figure)]

@@ -37,7 +37,16 @@ def surface_figures(records: Sequence[Record]) -> list[PanelFigure]:
 def _identity(surface: Surface) -> tuple[object, ...]:
     axes = tuple(axis.axis for axis in surface.axes)
     ends = (surface.x[0], surface.x[-1], surface.y[0], surface.y[-1])
-    where = (surface.space, surface.split, surface.index, surface.n, surface.norm, surface.eps, surface.clipped)
+    where = (
+        surface.space,
+        surface.split,
+        surface.index,
+        surface.example,
+        surface.n,
+        surface.norm,
+        surface.eps,
+        surface.clipped,
+    )
     return (*where, axes, ends, tuple(surface.shown), surface.settings)
 
 
@@ -77,7 +86,8 @@ def panel(
 ) -> SurfaceFigure:
     """Return one surface of one run; colours tell the values of `span` apart."""
     x_label, y_label = (_axis_label(axis, surface) for axis in surface.axes)
-    boundary = surface.fields.get(BOUNDARY) if surface.space == "input" else None
+    boundary = _rows(surface.fields[BOUNDARY]) if _has_boundary(surface) else None
+    ball = [point for point in surface.ball if max(map(abs, point)) <= max(surface.x[-1], surface.y[-1])]
     return SurfaceFigure(
         key=key,
         title=title,
@@ -90,14 +100,20 @@ def panel(
         span=span,
         diverging=name.startswith(_ZERO_IN_THE_MIDDLE),
         origin_label="the example itself" if surface.space == "input" else "the trained parameters",
-        boundary=_rows(boundary) if boundary else None,
-        ball=tuple(surface.ball),
+        boundary=boundary,
+        ball=tuple(surface.ball) if ball else (),
         ball_label=ball_label(surface),
         path=tuple(surface.path.points) if surface.path else (),
         path_label=f"path of {surface.path.attack}" if surface.path else "",
         crossings=tuple(_crossings(surface.axes)),
         relief=relief,
     )
+
+
+def _has_boundary(surface: Surface) -> bool:
+    """Return whether the decision changes on the plane."""
+    values = [v for row in surface.fields.get(BOUNDARY, []) for v in row if v is not None]
+    return surface.space == "input" and bool(values) and min(values) <= 0 <= max(values)
 
 
 def ball_label(surface: Surface) -> str:
@@ -131,19 +147,32 @@ def _crossings(axes: tuple[Direction, Direction]) -> Iterable[tuple[float, float
 
 def _notes(members: Sequence[tuple[Run, Surface]]) -> tuple[str, ...]:
     first = members[0][1]
-    if first.space == "parameters":
-        return (" ".join([f"Mean over {first.n} examples of {first.split}.", *_of_oblique(first)]),)
     same = len({surface.plane for _, surface in members}) == 1
     plane = f"All on the plane of {first.of}." if same else "Each on a plane of its own."
-    clipped = "Points outside the valid inputs are brought back to them."
-    flat = "The plane is flat: some of its points leave the valid inputs."
-    lines = [
-        f"Label {first.label}, from {first.split}.",
-        *([plane] if len(members) > 1 else []),
-        clipped if first.clipped else flat,
-        *_of_oblique(first),
-    ]
-    return (" ".join(lines), *(_distances(run, surface) for run, surface in members))
+    shown = [f"Label {first.label}, from {first.split}."] if first.space == "input" else []
+    shown += [plane] if first.space == "input" and len(members) > 1 else []
+    return (" ".join([*shown, *caveats([first])]), *(_distances(*one) for one in members if first.space == "input"))
+
+
+def caveats(surfaces: Sequence[Surface]) -> list[str]:
+    """Return what a reader of maps of these surfaces must know, in sentences."""
+    inputs = [one for one in surfaces if one.space == "input"]
+    means = dict.fromkeys((one.n, one.split) for one in surfaces if one.space == "parameters")
+    sentences = [f"Over parameters: mean over {n} examples of {split}." for n, split in means]
+    if any(one.clipped for one in inputs):
+        sentences.append("Points outside the valid inputs are brought back to them.")
+    if not all(one.clipped for one in inputs):
+        sentences.append("The planes are flat: some of their points leave the valid inputs.")
+    return [*sentences, *dict.fromkeys(lean for one in surfaces for lean in _of_oblique(one))]
+
+
+def at_the_example(surface: Surface) -> str:
+    """Return what a model does wrong at the example itself; empty where it is right."""
+    if surface.space == "parameters" or surface.predicted == surface.label:
+        return ""
+    if surface.predicted is None:
+        return "has logits that are not finite at the example itself"
+    return f"is wrong at the example itself, predicts {surface.predicted}"
 
 
 def _of_oblique(surface: Surface) -> list[str]:
@@ -153,13 +182,14 @@ def _of_oblique(surface: Surface) -> list[str]:
 
 
 def _distances(run: Run, surface: Surface) -> str:
-    wrong = "" if surface.predicted == surface.label else f" predicts {surface.predicted};"
+    wrong = at_the_example(surface)
     found = "; ".join(f"{_axis_name(axis)} {_either_way(axis, surface)}" for axis in surface.axes)
     path = ""
     if surface.path:
         outcome = "succeeds" if surface.path.succeeded else "does not succeed"
         path = f" The attack {outcome} in the ball; {100 * surface.path.off:.0f} % of its way is off the plane."
-    return f"{run.short}:{wrong} the decision changes along {found}.{path}"
+    changes = "becomes right" if wrong else "changes"
+    return f"{run.short}: {wrong + '; ' if wrong else ''}the decision {changes} along {found}.{path}"
 
 
 def _either_way(axis: Direction, surface: Surface) -> str:

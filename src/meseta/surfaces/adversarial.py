@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from meseta.attacks.base import loss_and_gradient
@@ -20,7 +21,7 @@ class Adversarial(Axis):
 
     Args:
         field: what is raised, or lowered where it is a margin; the C&W margin is Decision().
-        target: the class to be predicted instead: "least_likely", or an index; None for any other.
+        target: the class to be predicted instead: "least_likely" of all but the label, or an index; None for any other.
 
     Cost: one forward and one backward, and one forward for the least likely class.
 
@@ -58,7 +59,7 @@ class Adversarial(Axis):
             return None
         logits = check_logits(origin.model(origin.x.clone()), origin.x, origin.y)
         if self.target == "least_likely":
-            return logits.argmin(1)
+            return logits.scatter(1, origin.y[:, None], torch.inf).argmin(1)
         if not 0 <= self.target < logits.shape[1] or self.target == int(origin.y):
             raise UserError(
                 f"`target` must be a class of 0..{logits.shape[1] - 1} other than the label {int(origin.y)}, "

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from meseta.attacks import Attack
 from meseta.autodiff.scalar_fields import Model
+from meseta.checks import eval_mode
 from meseta.shapes import Float, Int
 
 LONGEST = 100
@@ -20,16 +21,18 @@ def attack_path(
     long path 100 points evenly, and points that do not differ from the one before are left out.
 
     Args:
-        attack: what searches. model: in eval mode. x: one example (1, *input). y: its label, (1,).
+        attack: what searches. model: runs in eval mode, and gets its mode back.
+        x: one example (1, *input). y: its label, (1,).
         seed: of all randomness.
     """
     asked = [x]
 
-    def watched(points: Tensor) -> Tensor:
+    def watched(points: Tensor) -> Tensor:  # a function, whose mode the attack cannot know
         asked.append(points.detach()[:1].clone())
         return model(points)
 
-    found = attack(watched, x, y, generator=torch.Generator().manual_seed(seed))
+    with eval_mode(model):
+        found = attack(watched, x, y, generator=torch.Generator().manual_seed(seed))
     path = torch.cat([*(points for points in asked if len(points)), found])
     moved = (path[1:] != path[:-1]).flatten(1).any(1)
     path = torch.cat([path[:1], path[1:][moved]])
