@@ -412,14 +412,23 @@ def _claim(recipe: Path) -> str:
 
 def _report(records: "list[Record]", page: Path) -> None:
     from meseta.files import write_text
-    from meseta.report import comparison_table, to_csv, to_latex, to_markdown, write_figures, write_report
+    from meseta.report import (
+        comparison_table,
+        read_with_care,
+        to_csv,
+        to_latex,
+        to_markdown,
+        write_figures,
+        write_report,
+    )
 
     _show(records)
     write_report(records, page)
     write_figures(records, page.parent / "figures")
     table = comparison_table(records)
-    for suffix, written in {".md": to_markdown, ".csv": to_csv, ".tex": to_latex}.items():
-        write_text(page.with_suffix(suffix), written(table))
+    texts = {".md": to_markdown(table, read_with_care(records)), ".csv": to_csv(table), ".tex": to_latex(table)}
+    for suffix, text in texts.items():
+        write_text(page.with_suffix(suffix), text)
     _say(f"report: {page}")
 
 
@@ -437,11 +446,14 @@ def _draw(record: "Record", folder: Path) -> None:
 
 def _show(records: "list[Record]", *, rerun: bool = False) -> None:
     from rich.console import Console
+    from rich.text import Text
 
-    from meseta.report import comparison_table, to_rerun, to_rich
+    from meseta.report import comparison_table, read_with_care, to_rerun, to_rich
 
     console = Console()
     console.print(to_rich(comparison_table(records)))
+    for notice in read_with_care(records):
+        console.print(Text(f"Read with care: {notice}"))
     if rerun:
         console.print(to_rerun(records[0]))
 

@@ -26,12 +26,28 @@ def test_round_trip(tmp_path):
         ('{"schema_version": 99}', "has schema version 99; this meseta reads version 1"),
         ('{"schema_version": 1, "name": "a"}', "model: Field required"),
         (RECORD.model_dump_json()[:-1] + ', "surprise": 1}', "surprise: Extra inputs"),
+        ("[" * 200_000, "is not JSON"),
+        (RECORD.model_dump_json().replace('"a"', '"\\ud800"'), "half a character"),
     ],
 )
 def test_bad_records_are_named(tmp_path, text, message):
     (tmp_path / "record.json").write_text(text)
     with pytest.raises(UserError, match=message):
         read_record(tmp_path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("clean_accuracy", 1.5), ("n", -3), ("nonfinite_logits", -1)])
+def test_figures_that_cannot_be_are_refused(tmp_path, field, value):
+    provenance = {"command": "c", "created": "now", "seconds": 1, "seed": 0, "device": "cpu", "versions": {}}
+    good = {"split": "test", "n": 10, "clean_accuracy": 0.9, "nonfinite_logits": 0, "robust": []}
+    for changed, refused in ((good, False), (good | {field: value}, True)):
+        evaluation = {"provenance": provenance | {"commit": None}} | changed
+        (tmp_path / "record.json").write_text(json.dumps(RECORD.model_dump() | {"evaluation": evaluation}))
+        if refused:
+            with pytest.raises(UserError, match=f"evaluation.{field}"):
+                read_record(tmp_path)
+        else:
+            read_record(tmp_path)
 
 
 def test_missing_and_binary_records(tmp_path):

@@ -292,3 +292,28 @@ def test_attacks_that_found_nothing_leave_everything_standing() -> None:
     (curve,) = distance_figures([make_record(bounds=[make_bounded("attack", [None, None, 0.0])])])
     assert isinstance(curve, LineFigure)
     assert curve.series[0].y == pytest.approx((200 / 3,))
+
+
+def test_an_attack_with_other_settings_is_another_line() -> None:
+    def robust(eps: float, *steps: int):
+        one, settings = make_robust("Linf", eps, 0.4), "PGD(threat=Threat(eps={}), steps={})"
+        attacks = [
+            one.attacks[0].model_copy(update={"name": "PGD", "attack": settings.format(eps, k), "accuracy": k / 200})
+            for k in steps
+        ]
+        return one.model_copy(update={"attacks": attacks})
+
+    record = make_record("a", evaluation=make_evaluation(robust=[robust(0.1, 10, 100), robust(0.2, 100, 10)]))
+    (figure,) = attack_curves([record])
+    lines = {series.name: series.y[1:] for series in figure.series}
+    assert lines["PGD"] == pytest.approx((5, 5))
+    assert lines["PGD (2)"] == pytest.approx((50, 50))
+
+
+def test_bands_are_named_where_there_are_any_and_doubts_where_there_are_runs() -> None:
+    few, many = (certified_curves([make_record(str(i), bounds=make_bounds(20)) for i in range(n)])[0] for n in (2, 6))
+    assert "Bands" in few.notes[0]
+    assert "Bands" not in many.notes[0]
+    suspicious = make_record("s", evaluation=make_evaluation(masking=make_masking(BlackBox="suspicious")))
+    note = "s: masking checks find it suspicious, so that its figures may be too high."
+    assert note in robustness_curves([suspicious])[0].notes

@@ -21,6 +21,7 @@ from meseta.report import comparison_table, to_csv, to_latex, to_markdown, to_re
 from meseta.report.comparison import runs_of
 from meseta.report.formats import escape_latex
 from meseta.report.rerun import settings
+from meseta.report.table import Cell
 
 EVERYTHING = [*make_checked_records(), make_record("bounds", bounds=make_bounds(50))]
 
@@ -35,13 +36,24 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(StringIO(text)))
 
 
+def with_note(cell: Cell) -> str:
+    return f"{cell.text} ({cell.note})" if cell.note else cell.text
+
+
+def test_markdown_tells_what_a_reader_must_know_below() -> None:
+    markdown = to_markdown(comparison_table(make_records(1)), ["a|b differ"])
+    assert markdown.endswith("|\n\n- a\\|b differ\n")
+
+
 def test_markdown_shows_the_text_of_every_cell() -> None:
     """The longer side goes downwards: few runs stand side by side, many below one another."""
     for count in (3, 30):
         table = comparison_table(make_records(count))
         lines = to_markdown(table).splitlines()
-        shown = [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]]
-        rows = [[column.title for column in table.columns], *([cell.text for cell in row] for row in table.rows)]
+        shown = [
+            [cell.strip().replace("**", "") for cell in line.strip("|").split("|")] for line in [lines[0], *lines[2:]]
+        ]
+        rows = [[column.title for column in table.columns], *([with_note(cell) for cell in row] for row in table.rows)]
         assert shown == (rows if count == 30 else [list(row) for row in zip(*rows, strict=True)])
 
 
@@ -101,7 +113,8 @@ def test_latex_shows_the_text_of_every_cell_and_the_best_in_bold() -> None:
                 plain = escape_latex(cell.text)
                 minus = isinstance(cell.value, float) and plain.startswith("-")
                 plain = f"$-${plain[1:]}" if minus else plain
-                assert text == (rf"\textbf{{{plain}}}" if cell.best else plain)
+                note = f" ({escape_latex(cell.note)})" if cell.note else ""
+                assert text == (rf"\textbf{{{plain}}}" if cell.best else plain) + note
         assert to_latex(table).count(r"\toprule") == to_latex(table).count(r"\bottomrule") == 1
 
 

@@ -29,7 +29,8 @@ from meseta.errors import MissingExtra, UserError
 from meseta.evaluation.record import Record, write_record
 from meseta.report import comparison_table, web, write_report
 from meseta.report.comparison import runs_of
-from meseta.report.page import headlines, notices, render
+from meseta.report.notices import notices
+from meseta.report.page import headlines, render
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{7*7}}"
 
@@ -136,10 +137,20 @@ def test_a_row_of_the_page_is_the_record(tmp_path: Path) -> None:
             assert float(str(values[f"{one.name}, median"])) == one.median
 
 
-def test_half_width_and_n_are_on_the_page() -> None:
+def test_interval_and_n_are_on_the_page() -> None:
     cell = Page(render(make_records(1))).tables[0][2][3]
-    assert cell[0].split() == ["93.0", "±\u202f1.6"] or cell[0].split() == ["93.0", "±", "1.6"]
+    assert cell[0].split() == ["93.0", "91.2–94.4"]
     assert "n = 1000" in str(cell[1]["title"])
+
+
+def test_measures_of_one_column_on_other_examples_are_announced() -> None:
+    name = "SpectralCurvature(CrossEntropy)"
+    same, other = ([make_measured(name, [1.0] * n)] for n in (5, 7))
+    found = notices(runs_of([make_record("a", measures=same), make_record("b", measures=other)]))
+    assert f"{name} was not taken on the same examples of all runs (n = 5 to 7); compare with care." in found
+    assert not any(
+        name in one for one in notices(runs_of([make_record("a", measures=same), make_record("b", measures=same)]))
+    )
 
 
 def test_every_attack_is_shown_with_its_violations() -> None:

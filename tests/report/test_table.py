@@ -108,7 +108,7 @@ def test_cost_is_compared_with_the_same_model_on_the_same_data_only() -> None:
 def test_accuracy_says_its_interval_and_n() -> None:
     cell = accuracy_cell(81 / 263, 263)
     assert cell.text == "30.8"
-    assert cell.note == "±\u202f5.5"
+    assert cell.note == "25.5–36.6"
     assert cell.detail == "95 % Wilson interval 25.5–36.6 %, n = 263"
 
 
@@ -212,3 +212,17 @@ def test_transformed_accuracies_are_columns_and_other_settings_other_columns() -
     table = comparison_table([make_record(str(i), evaluation=e) for i, e in enumerate(evaluations)])
     assert [cell.text for cell in column(table, "Spatial weak (%)")] == ["90.0", "–", "–"]
     assert [cell.text for cell in column(table, "Spatial weak (2) (%)")] == ["–", "30.0", "–"]
+
+
+def test_certified_radii_stand_beside_attacks_on_more_examples() -> None:
+    bounds = [make_bounded("sound", [0.5, 0.4, 0.0]), make_bounded("attack", [0.6, 0.7, 0.0, 1.0, 2.0])]
+    table = comparison_table([make_record("a", bounds=bounds)])
+    cells = {column.title: cell for column, cell in zip(table.columns, table.rows[0], strict=True)}
+    assert cells["L2 certified radius (sound), median"].value == 0.4
+    assert cells["L2 smallest attack, median"].value == 0.7
+    ratio = cells["L2 certified radius / smallest attack, median"].value
+    assert ratio == pytest.approx((0.5 / 0.6 + 0.4 / 0.7) / 2)  # on the examples that have both
+    elsewhere = [bounds[0].model_copy(update={"split": "val"}), bounds[1]]
+    titles = [column.title for column in comparison_table([make_record("a", bounds=elsewhere)]).columns]
+    assert "L2 certified radius (sound), median" in titles
+    assert "L2 certified radius / smallest attack, median" not in titles

@@ -5,17 +5,21 @@ that the schema does not know is an error, and so is a file of another schema ve
 """
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meseta.errors import UserError
 from meseta.files import write_text
 
 SCHEMA_VERSION = 1
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Radius = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -65,10 +69,10 @@ class AttackResult(Section):
     """The attack with all its settings, as written in Python."""
     name: str
     """A short name, for tables: `PGD-40 CrossEntropy`."""
-    accuracy: float
+    accuracy: Share
     """Share of all examples that stand, in [0, 1]: that this attack broke neither at this eps nor at a smaller one; in
     a cascade, that neither it nor an earlier attack did."""
-    violations: int
+    violations: Count
     """Examples that the attack returned outside the ball or the bounds, and that the judge brought back."""
     seconds: float
     attacked: int | None = None
@@ -79,13 +83,13 @@ class RobustAccuracy(Section):
     """Accuracy under one threat: each attack's, and the worst case per example over all of them."""
 
     norm: Literal["Linf", "L2", "L1"]
-    eps: float
-    worst_case: float
+    eps: Radius
+    worst_case: Share
     """Share of all examples that nothing of this norm broke at this eps or a smaller one, in [0, 1]."""
     attacks: list[AttackResult]
     cascade: bool = False
     """Whether each attack met only the examples that the earlier ones left standing; elsewhere each met all."""
-    by_others: int = 0
+    by_others: Count = 0
     """Examples that masking checks or minimum-norm attacks broke and no attack of the list did; the worst case counts
     them as broken."""
 
@@ -117,7 +121,7 @@ class Masking(Section):
 
     provenance: Provenance
     norm: Literal["Linf", "L2", "L1"]
-    eps: float
+    eps: Radius
     split: str
     n: int
     """Examples examined: the correctly classified ones among the first."""
@@ -146,7 +150,7 @@ class Transformed(Section):
     transformation: str
     """The transformation with all its settings, as written in Python."""
     name: str
-    accuracy: float
+    accuracy: Share
     seconds: float
 
 
@@ -155,9 +159,9 @@ class Evaluation(Section):
 
     provenance: Provenance
     split: str
-    n: int
-    clean_accuracy: float
-    nonfinite_logits: int
+    n: Count
+    clean_accuracy: Share
+    nonfinite_logits: Count
     """Examples with NaN or infinite logits; they count as misclassified."""
     robust: list[RobustAccuracy]
     suite: str | None = None
@@ -176,7 +180,7 @@ class Distribution(Section):
     median: float | None
     quantile_05: float | None
     quantile_95: float | None
-    nonfinite: int
+    nonfinite: Count
     """Examples whose value is NaN or infinite; left out of the summary, never counted as flat."""
     values: list[float | None]
 
@@ -188,7 +192,7 @@ class Curve(Section):
     median: list[float | None]
     quantile_05: list[float | None]
     quantile_95: list[float | None]
-    nonfinite: int
+    nonfinite: Count
     """Examples with a NaN or infinite entry; left out of every summary."""
 
 
@@ -436,17 +440,29 @@ def read_record(path: Path) -> Record:
         raise UserError(f"record: {file} does not exist. Give a run folder that holds a record.json.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"record: {file} cannot be read as text: {error}") from None
+    if re.search(r"\\u[dD][89a-fA-F]", text) and _unwritable(text):
+        raise UserError(f"record: {file} holds half a character (a lone surrogate), which no text file can hold.")
     try:
         content = json.loads(text)
         if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
             found = content.get("schema_version")
             raise UserError(f"record: {file} has schema version {found!r}; this meseta reads version {SCHEMA_VERSION}.")
         return Record.model_validate(content)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise UserError(f"record: {file} is not JSON: {error}") from None
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise UserError(f"record: {file} does not fit the schema: {where}") from None
+
+
+def _unwritable(text: str) -> bool:
+    try:
+        json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    except (json.JSONDecodeError, RecursionError):  # which are errors of another kind
+        return False
+    return False
 
 
 def write_record(record: Record, path: Path) -> None:

@@ -10,12 +10,14 @@ from meseta.lazy import lazy
 if TYPE_CHECKING:
     from meseta.report.figure_page import write_figure_page
     from meseta.report.formats import to_csv, to_latex, to_markdown, to_rerun, to_rich
+    from meseta.report.notices import read_with_care
     from meseta.report.page import write_report
     from meseta.report.printed import write_figures
     from meseta.report.table import comparison_table
 
 __all__ = [
     "comparison_table",
+    "read_with_care",
     "to_csv",
     "to_latex",
     "to_markdown",
@@ -30,6 +32,7 @@ __getattr__ = lazy(
     __name__,
     {
         "comparison_table": "meseta.report.table",
+        "read_with_care": "meseta.report.notices",
         "to_csv": "meseta.report.formats",
         "to_latex": "meseta.report.formats",
         "to_markdown": "meseta.report.formats",

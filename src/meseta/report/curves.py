@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from meseta.evaluation.record import Record
 from meseta.report.comparison import NORMS, Run, runs_of, slug, unique
 from meseta.report.figure import LineFigure, PanelFigure, Series
-from meseta.report.verdict import UPPER_BOUND, is_broken
+from meseta.report.verdict import doubts_of
 
 MARKED = 12
 """Lines of more points have no markers."""
@@ -140,7 +140,7 @@ def upper_bounds(runs: Sequence[Run], names: Sequence[Logged]) -> tuple[str, ...
     """Return a note for each run whose gradients are masked, where accuracies under attack are drawn."""
     attacked = {one.name for one in names if one.attack}
     return tuple(
-        f"{run.short}: {UPPER_BOUND}" for run in runs if is_broken(run) and attacked & set(history(run.record))
+        f"{run.short}: {doubt}" for run in runs if (doubt := doubts_of(run)) and attacked & set(history(run.record))
     )
 
 

@@ -1,6 +1,7 @@
 """The figures of a report, from records."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 from meseta.evaluation.record import Curve, Record
@@ -22,8 +23,9 @@ from meseta.report.examples import example_figures
 from meseta.report.figure import Cloud, CloudFigure, Figure, HistogramFigure, LineFigure, Sample, Series
 from meseta.report.profiles import profile_figures
 from meseta.report.sandwich import KINDS, Sandwich, distances, largest, sandwiches
+from meseta.report.style import FILLED_SAMPLES
 from meseta.report.surfaces import surface_figures
-from meseta.report.verdict import UPPER_BOUND, is_broken
+from meseta.report.verdict import doubts_of
 
 LOG_SPAN = 100.0
 """Positive values that span this factor are shown on a logarithmic axis."""
@@ -84,9 +86,9 @@ def _eps_axis(norm: str, series: Sequence[Series]) -> tuple[str, dict[float, str
 
 
 def _upper_bounds(series: Sequence[Series], runs: Sequence[Run]) -> tuple[str, ...]:
-    """Return a note for each drawn run whose gradients are masked."""
+    """Return a note for each drawn run whose gradients are masked, or may be."""
     drawn = {one.style for one in series}
-    return tuple(f"{run.short}: {UPPER_BOUND}" for run in runs if run.style in drawn and is_broken(run))
+    return tuple(f"{run.short}: {doubt}" for run in runs if run.style in drawn and (doubt := doubts_of(run)))
 
 
 def _curve(norm: str, run: Run) -> Series | None:
@@ -124,13 +126,15 @@ def attack_curves(records: Sequence[Record]) -> list[LineFigure]:
 
 def _attack_figure(key: str, norm: str, run: Run) -> LineFigure:
     robust = run.record.evaluation.robust if run.record.evaluation else []
-    points: dict[str, list[tuple[float, float]]] = {"worst case": [*worst_cases(run.record, norm).values()]}
+    points: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for one in robust:
         if one.norm == norm and not one.cascade:
-            _, *names = unique(["worst case", *(attack.name for attack in one.attacks)])
-            for name, attack in zip(names, one.attacks, strict=True):
-                points.setdefault(name, []).append((one.eps, attack.accuracy))
-    lines = [_against_eps(name, style, run, line) for style, (name, line) in enumerate(points.items())]
+            for attack in one.attacks:
+                points.setdefault((attack.name, _but_for_eps(attack.attack)), []).append((one.eps, attack.accuracy))
+    names = unique(["worst case", *(name for name, _ in points)])
+    columns = [[*worst_cases(run.record, norm).values()], *points.values()]
+    found = zip(names, columns, strict=True)
+    lines = [_against_eps(name, style, run, line) for style, (name, line) in enumerate(found)]
     series = tuple(one for one in lines if one)
     x_label, ticks = _eps_axis(norm, series)
     notes = ("Whiskers: 95 % Wilson interval. eps = 0 is clean accuracy.",)
@@ -141,9 +145,14 @@ def _attack_figure(key: str, norm: str, run: Run) -> LineFigure:
         y_label="accuracy (%)",
         series=series,
         ticks=ticks,
-        notes=(*notes, f"{run.short}: {UPPER_BOUND}") if is_broken(run) else notes,
+        notes=(*notes, f"{run.short}: {doubt}") if (doubt := doubts_of(run)) else notes,
         of_attacks=True,
     )
+
+
+def _but_for_eps(attack: str) -> str:
+    """Return an attack's settings without the size of its ball, by which it is the same attack at every eps."""
+    return re.sub(r"\beps=[^,()]*", "", attack)
 
 
 def _percents(shares: Sequence[float]) -> tuple[float, ...]:
@@ -162,11 +171,16 @@ def _certified_figure(norm: str, by_run: Mapping[int, Sandwich]) -> LineFigure:
         title=f"Certified accuracy, {NORMS[norm]}",
         x_label=f"radius, {NORMS[norm]}",
         y_label="certified accuracy (%)",
-        series=_survival([(one.run, one.certified) for _, one in sorted(by_run.items())]),
-        notes=("Sound bounds only, the best for each example. Bands: 95 % Wilson interval. Ends where 1 % is left.",),
+        series=(series := _survival([(one.run, one.certified) for _, one in sorted(by_run.items())])),
+        notes=(f"Sound bounds only, the best for each example.{_bands(series)} Ends where 1 % is left.",),
         band=True,
         x_name="radius",
     )
+
+
+def _bands(series: Sequence[Series], what: str = "95 % Wilson interval") -> str:
+    """Return what the bands are, where there are any: not where they would hide one another."""
+    return f" Bands: {what}." if len(series) <= FILLED_SAMPLES else ""
 
 
 def _survival(members: Sequence[tuple[Run, list[float] | None]]) -> tuple[Series, ...]:
@@ -202,8 +216,8 @@ def _nearest_curve(norm: str, members: _Nearest, runs: Sequence[Run]) -> LineFig
     if not series:
         return None
     notes = (
-        "The share of examples without an adversarial example found within eps: an upper bound of robust accuracy. "
-        "Bands: 95 % Wilson interval.",
+        "The share of examples without an adversarial example found within eps: an upper bound of robust accuracy."
+        f"{_bands(series)}",
     )
     return LineFigure(
         key=f"smallest-attack-accuracy-{norm}",
@@ -325,7 +339,7 @@ def _curves(group: MeasureGroup) -> list[LineFigure]:
                 y_label=_words(name),
                 series=drawn,
                 ticks=_whole_ticks(int(max((one.x[-1] for one in drawn), default=0))),
-                notes=("Lines: median over the examples. Bands: 5 % to 95 % of them.",),
+                notes=(f"Lines: median over the examples.{_bands(drawn, '5 % to 95 % of them')}",),
                 band=True,
                 percent=False,
                 interval="5–95 %",

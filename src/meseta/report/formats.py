@@ -25,11 +25,16 @@ _PADDING = 2
 """Columns between two cells there."""
 
 
-def to_markdown(table: Table) -> str:
-    """Write the table in GitHub's Markdown, numbers to the right, the best in bold; the longer side downwards."""
+def to_markdown(table: Table, notices: Sequence[str] = ()) -> str:
+    """Write the table in GitHub's Markdown, numbers to the right with their 95 % intervals, the best in bold.
+
+    The longer side runs downwards; what a reader must know stands below.
+    """
     header, *rows = [[_markdown_cell(cell) for cell in row] for row in _grid(table)]
     rule = [":--" if i == 0 else "--:" for i in range(len(header))]
-    return "".join(f"| {' | '.join(row)} |\n" for row in [header, rule, *rows])
+    lines = [f"| {' | '.join(row)} |" for row in [header, rule, *rows]]
+    below = ["", *(f"- {escape_markdown(notice)}" for notice in notices)] if notices else []
+    return "\n".join([*lines, *below]) + "\n"
 
 
 def _grid(table: Table) -> Grid:
@@ -40,7 +45,7 @@ def _grid(table: Table) -> Grid:
 
 def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(cell.text)
-    return f"**{text}**" if cell.best else text
+    return (f"**{text}**" if cell.best else text) + (f" ({cell.note})" if cell.note else "")
 
 
 def escape_markdown(text: str) -> str:
@@ -92,7 +97,7 @@ def _latex_cell(cell: Cell) -> str:
     text = escape_latex(cell.text)
     if isinstance(cell.value, int | float) and text.startswith("-"):
         text = f"$-${text[1:]}"
-    return rf"\textbf{{{text}}}" if cell.best else text
+    return (rf"\textbf{{{text}}}" if cell.best else text) + (f" ({escape_latex(cell.note)})" if cell.note else "")
 
 
 _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {

@@ -1,13 +1,13 @@
 """One self-contained HTML page from records: no request leaves it, and nothing in it but the records' figures."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from meseta.evaluation.record import Record
-from meseta.report.attack_tables import attack_tables, find
-from meseta.report.comparison import NORMS, MeasureGroup, Run, eps_text, measure_groups, runs_of, threats_of
+from meseta.report.attack_tables import attack_tables
+from meseta.report.comparison import NORMS, MeasureGroup, Run, measure_groups, runs_of, threats_of
 from meseta.report.curves import history_figures
 from meseta.report.examples import example_figures
 from meseta.report.figure import Figure
@@ -19,9 +19,10 @@ from meseta.report.figures import (
     robustness_curves,
     sandwich_figures,
 )
+from meseta.report.notices import notices
 from meseta.report.profiles import profile_figures
 from meseta.report.rerun import settings, sources
-from meseta.report.sandwich import KINDS, largest, sandwiches
+from meseta.report.sandwich import KINDS, sandwiches
 from meseta.report.surfaces import surface_figures
 from meseta.report.table import Cell, Column, comparison_table, transformations, worst_case_cell
 from meseta.report.verdict import Examined, Word, examined, is_broken, masking_of, matrix, verdict
@@ -127,57 +128,6 @@ def _headline_worst_case(run: Run, shared: set[tuple[str, str]]) -> tuple[str, C
     norm = masking.norm if masking and any(of == masking.norm for of, _ in candidates) else candidates[0][0]
     chosen = [threat for threat in candidates if threat[0] == norm][-1]
     return f"{NORMS[chosen[0]]} {chosen[1]}", found[chosen]
-
-
-def notices(runs: Sequence[Run]) -> list[str]:
-    """Return what a reader must know before comparing the numbers."""
-    return [*_incomparable(runs), *(notice for run in runs for notice in _doubts(run))]
-
-
-def _incomparable(runs: Sequence[Run]) -> Iterable[str]:
-    evaluated = [(run.record.data, run.record.evaluation) for run in runs if run.record.evaluation]
-    if len({(data, e.split, e.n) for data, e in evaluated}) > 1:
-        yield "The runs were not evaluated on the same examples (data, split or n differ); compare them with care."
-    for norm, eps in threats_of(runs):
-        suites = {frozenset(one.attack for one in robust.attacks) for run in runs if (robust := find(run, norm, eps))}
-        if len(suites) > 1:
-            yield f"At {NORMS[norm]} {eps} the runs met different attacks: their worst cases do not compare directly."
-
-    checks = [(one.norm, eps_text(one.norm, one.eps)) for run in runs if (one := masking_of(run.record))]
-    if len(set(checks)) > 1:
-        yield "The masking checks ran at different thresholds: a verdict holds at its own."
-    for norm, by_run in largest(runs).items():
-        if len({(one.split, one.n, one.run.record.data) for one in by_run.values()}) > 1:
-            yield f"The {NORMS[norm]} distances were not taken on the same examples; compare them with care."
-
-
-def _doubts(run: Run) -> Iterable[str]:
-    evaluation = run.record.evaluation
-    if evaluation and evaluation.nonfinite_logits:
-        yield (
-            f"{run.label}: {evaluation.nonfinite_logits} of {evaluation.n} examples have NaN or infinite logits; "
-            "they count as misclassified."
-        )
-    if evaluation and (total := sum(a.violations for robust in evaluation.robust for a in robust.attacks)):
-        yield f"{run.label}: attacks left the ball or the bounds {total} times; the judge brought those examples back."
-    if evaluation and (found := [one for one in evaluation.robust if one.by_others]):
-        counts = [f"{one.by_others} at {NORMS[one.norm]} {eps_text(one.norm, one.eps)}" for one in found]
-        yield (
-            f"{run.label}: masking checks or minimum-norm attacks broke examples that no attack of the list broke, "
-            f"{', '.join(counts)}; the worst case counts them as broken."
-        )
-    for one in run.record.measures:
-        if one.nonfinite:
-            yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."
-    for bound in run.record.bounds:
-        if bound.ignored:
-            yield f"{run.label}: the judge did not accept {bound.ignored} results of {bound.name}."
-    for sandwich in sandwiches([run]):
-        if sandwich.contradictions:
-            yield (
-                f"{run.label}: on {sandwich.contradictions} of {sandwich.n} examples an attack is nearer than the "
-                f"{NORMS[sandwich.norm]} radius that was certified. A bound is not sound: do not use it."
-            )
 
 
 def _measure_section(group: MeasureGroup) -> tuple[MeasureGroup, Figure | None, list[Figure]]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from meseta.evaluation.record import Bounded
@@ -60,6 +60,9 @@ class Sandwich:
         return sum(low > high * (1 + ROUNDING) for low, high in self._pairs())
 
     def _pairs(self) -> list[tuple[float, float]]:
+        """Return certified radius and smallest attack of the examples that have both: the first ones of one split."""
+        if len({one.split for kind in ("sound", "attack") for one in self.of(kind)}) > 1:
+            return []
         return list(zip(self.certified or [], self.attacked or [], strict=False))
 
 
@@ -85,10 +88,18 @@ def sandwiches(runs: Sequence[Run]) -> list[Sandwich]:
 
 
 def largest(runs: Sequence[Run]) -> dict[str, dict[int, Sandwich]]:
-    """Return for each norm and run (by its style) the sandwich that tables compare: of test data, of most examples."""
+    """Return for each norm and run (by its style) what tables compare: each kind on test data, on the most examples.
+
+    Kinds that were taken on other numbers of examples all have their place; split and n are those of the most.
+    """
     found: dict[str, dict[int, Sandwich]] = {}
     for one in sorted(sandwiches(runs), key=lambda one: (one.split == "test", one.n)):
-        found.setdefault(one.norm, {})[one.run.style] = one
+        by_run = found.setdefault(one.norm, {})
+        earlier = by_run[one.run.style].members if one.run.style in by_run else ()
+        kinds = {member.kind for member in one.members}
+        kept = [member for member in earlier if member.kind not in kinds]
+        members = sorted([*kept, *one.members], key=lambda member: list(KINDS).index(member.kind))
+        by_run[one.run.style] = replace(one, members=tuple(members))
     return {norm: found[norm] for norm in NORMS if norm in found}
 
 

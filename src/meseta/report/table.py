@@ -156,12 +156,12 @@ def worst_case_cell(run: Run, norm: str, eps: str) -> Cell:
 
 
 def accuracy_cell(share: float, n: int) -> Cell:
-    """Return a share of n examples in %, with the half width of its 95 % Wilson interval as the note."""
+    """Return a share of n examples in %, with its 95 % Wilson interval as the note."""
     if not math.isfinite(share):
         return _NOTHING
     low, high = wilson(share, n)
     detail = f"95 % Wilson interval {percent(low)}–{percent(high)} %, n = {n}"
-    return Cell(share, percent(share), f"±\u202f{percent((high - low) / 2)}", detail)
+    return Cell(share, percent(share), f"{percent(low)}–{percent(high)}", detail)
 
 
 def _transformed_columns(runs: Sequence[Run]) -> list[_Filled]:

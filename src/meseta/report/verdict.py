@@ -35,6 +35,13 @@ def is_broken(run: Run) -> bool:
     return verdict(run.record) == "broken"
 
 
+def doubts_of(run: Run) -> str:
+    """Return what is said of a run's robust figures below a figure that shows them; empty where nothing need be."""
+    if is_broken(run):
+        return UPPER_BOUND
+    return "masking checks find it suspicious, so that its figures may be too high." if is_doubted(run) else ""
+
+
 def masking_of(record: Record) -> Masking | None:
     """Return what the checks found, if any were run."""
     return record.evaluation.masking if record.evaluation else None

@@ -28,7 +28,7 @@ from meseta.report.interactive import to_plotly
 from meseta.report.pictures import data_url
 from meseta.report.sandwich import KINDS, KINDS_EXPLAINED
 from meseta.report.style import CROSSINGS, cloud_style, style
-from meseta.report.verdict import is_broken, labelled, verdict
+from meseta.report.verdict import is_broken, is_doubted, labelled, verdict
 from meseta.version import __version__
 
 if TYPE_CHECKING:
@@ -199,12 +199,17 @@ class Key:
     run: int = -1
     """The index of the run that it hides and shows."""
     title: str = ""
-    broken: bool = False
+    doubt: str = ""
+    """The verdict, where it is broken or suspicious."""
 
 
 def run_keys(runs: Sequence[Run]) -> list[Key]:
     """Return the legend of the runs, common to the figures of a page."""
-    return [_run_key(run.short, run.style, title=run.label, broken=is_broken(run)) for run in runs]
+    return [_run_key(run.short, run.style, title=run.label, doubt=_doubt(run)) for run in runs]
+
+
+def _doubt(run: Run) -> str:
+    return verdict(run.record) or "" if is_doubted(run) else ""
 
 
 def _run_key(name: str, index: int, **more: Any) -> Key:
