@@ -317,3 +317,13 @@ def test_bands_are_named_where_there_are_any_and_doubts_where_there_are_runs() -
     suspicious = make_record("s", evaluation=make_evaluation(masking=make_masking(BlackBox="suspicious")))
     note = "s: masking checks find it suspicious, so that its figures may be too high."
     assert note in robustness_curves([suspicious])[0].notes
+
+
+def test_distances_of_several_runs_have_one_axis() -> None:
+    records = [make_record(name, bounds=make_bounds(40, scale=scale)) for name, scale in (("a", 1.0), ("b", 3.0))]
+    figures = sandwich_figures(records)
+    assert len(figures) == 2
+    assert figures[0].span == figures[1].span
+    values = [y for figure in figures for cloud in figure.clouds for y in cloud.y]
+    assert figures[0].span == (min(values), max(values))
+    assert to_plotly(figures[0])["layout"]["yaxis"]["range"] == to_plotly(figures[1])["layout"]["yaxis"]["range"]

@@ -71,6 +71,8 @@ class CloudFigure:
     y_label: str
     x_label: str = "examples, nearest first (%)"
     notes: tuple[str, ...] = ()
+    span: tuple[float, float] | None = None
+    """The lowest and the highest distance on the axis, common to figures that are compared; None for its own."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from meseta.evaluation.record import Curve, Record
 from meseta.report.comparison import (
@@ -265,8 +266,18 @@ def sandwich_figures(records: Sequence[Record]) -> list[CloudFigure]:
         for title, one in zip(titles, found, strict=True)
     ]
     keys = unique([f"distances-{one.norm}-{slug(one.run.label)}" for one in found])
-    figures = (_sandwich(key, title, one) for key, title, one in zip(keys, titles, found, strict=True))
-    return [figure for figure in figures if any(cloud.x for cloud in figure.clouds)]
+    figures = [_sandwich(key, title, one) for key, title, one in zip(keys, titles, found, strict=True)]
+    return _alike([figure for figure in figures if any(cloud.x for cloud in figure.clouds)])
+
+
+def _alike(figures: Sequence[CloudFigure]) -> list[CloudFigure]:
+    """Return the figures with one axis for those of a norm, so that runs can be compared by eye."""
+    values: dict[tuple[str, bool], list[float]] = {}
+    for figure in figures:
+        kind = values.setdefault((figure.y_label, figure.log_y), [])
+        kind += [y for cloud in figure.clouds for y in cloud.y]
+    spans = {kind: (min(found), max(found)) for kind, found in values.items()}
+    return [replace(figure, span=spans[figure.y_label, figure.log_y]) for figure in figures]
 
 
 def _sandwich(key: str, title: str, one: Sandwich) -> CloudFigure:

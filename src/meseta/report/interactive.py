@@ -44,7 +44,7 @@ def to_plotly(figure: Drawn) -> dict[str, Any]:
     elif isinstance(figure, CloudFigure):
         traces = [_cloud_trace(cloud) for cloud in reversed(figure.clouds)]
         axis = {"range": [-1, 101]}
-        y_axis = _value_axis(figure)
+        y_axis = _value_axis(figure) | _common_range(figure)
     elif isinstance(figure, SurfaceFigure):
         traces = _surface_traces(figure)
         axis = {"range": [figure.x[0], figure.x[-1]], "constrain": "domain", "showgrid": False}
@@ -81,6 +81,13 @@ def _value_axis(figure: LineFigure | CloudFigure) -> dict[str, Any]:
     if figure.log_y:
         return _log_axis((min(values), max(values)))
     return {"exponentformat": "power"} | ({"rangemode": "tozero"} if min(values) >= 0 else {})
+
+
+def _common_range(figure: CloudFigure) -> dict[str, Any]:
+    if figure.span is None:
+        return {}
+    low, high = figure.span
+    return {"range": [math.log10(low / 1.1), math.log10(high * 1.1)] if figure.log_y else [0, high * 1.05]}
 
 
 def _extent(figure: LineFigure) -> tuple[float, float]:

@@ -252,7 +252,10 @@ def _draw_clouds(axes: "Axes", figure: CloudFigure) -> list[Any]:
     axes.set_xlim(-1, 101)
     if figure.log_y:
         axes.set_yscale("log")
-    else:
+    if figure.span:
+        low, high = figure.span
+        axes.set_ylim((low / 1.1, high * 1.1) if figure.log_y else (0, high * 1.05))
+    elif not figure.log_y:
         axes.set_ylim(bottom=0)
     return handles
 
