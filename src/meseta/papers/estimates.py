@@ -69,9 +69,9 @@ class Mustafa3(PaperFigure):
         split: "test", "val" or "train".
         n: the first so many examples at least; all that the record has are drawn.
 
-    Source: Mustafa 2020, appendix C.1, Figure 3; footnote 2 takes the Hessian of f^(j), j the class of the second largest
-    logit, which on correctly classified examples is the decision function. Differs: on misclassified ones the rival is
-    the largest logit; the norm by Lanczos as well, which the ascent that the paper
+    Source: Mustafa 2020, appendix C.1, Figure 3; by its footnote 2 the Hessian is that of f^(j), j the class of the
+    second largest logit, which on correctly classified examples is the decision function. Differs: on misclassified
+    ones the rival is the largest logit; the norm by Lanczos as well, which the ascent that the paper
     takes for the truth falls short of where curvatures are small (`CurvatureEstimates`); both differences.
     """
 

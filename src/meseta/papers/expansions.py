@@ -88,8 +88,8 @@ class Soar1(_Expansions):
     Source: Ma 2020 (SOAR), Figure 1, whose caption gives the formulas (`Expansion`) and colours the exact loss and the
     difference both "Red". Differs: a test example unless `split` says train; first order as well; two h, since none is
     given: the largest that SOAR trains with, which sees no more than the exact Hessian does, and 1, which is about the
-    L2 length of the step on CIFAR-10 and does better there (`Expansion`). On smaller inputs the step is shorter, at most
-    0.88 on MNIST, and h = 1 looks beyond it: give h of the length on the axis.
+    L2 length of the step on CIFAR-10 and does better there (`Expansion`). On smaller inputs the step is shorter, at
+    most 0.88 on MNIST, and h = 1 looks beyond it: give h of the length on the axis.
     """
 
     index: int = 0

@@ -25,9 +25,9 @@ class RobustnessAgainstWeight(PaperFigure):
     """Accuracy under FGSM and PGD, and the mean distance that DeepFool and C&W find, against the weight.
 
     A row for each network and data set, a line for each regulariser: the mean over the seeds. Runs with the same
-    settings but for the weight are one line; a run without a weight, as of `Erm`, is a line across. Where an attack found
-    no adversarial example for some examples of a run, a mean of the others would shrink with its failures: then the
-    panels of that attack show medians, in which those examples are the farthest, and a note counts them.
+    settings but for the weight are one line; a run without a weight, as of `Erm`, is a line across. Where DeepFool or
+    C&W found no adversarial example for some examples of a run, the mean over the others would say nothing of the run:
+    then its panel shows medians, in which those examples are the farthest, and a note counts them.
 
     Args:
         eps: of FGSM and PGD, L∞.
@@ -71,13 +71,13 @@ class RobustnessAgainstWeight(PaperFigure):
                 raise UserError(
                     f"`run`: {of}: no run has a weight above 0. Give runs of regularisers at several weights."
                 )
+        measured: list[Evaluation | Bounded] = [self._evaluation(record) for record in records]
+        measured += [self._distances(attack, record) for attack in self._nearest() for record in records]
         rows = [
             self._row(f"{key}-{i}" if len(tasks) > 1 else key, 4 * (i - 1), _networks(model), row, names)
             for i, ((model, _), row) in enumerate(zip(tasks, found, strict=True), 1)
         ]
         about = "; ".join(dict.fromkeys(_described(data) for _, data in tasks))
-        measured = [self._evaluation(record) for record in records]
-        measured += [self._distances(attack, record) for attack in self._nearest() for record in records]
         notes = (counted(measured), *masked(records))
         return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows), notes)
 
@@ -134,7 +134,7 @@ class RobustnessAgainstWeight(PaperFigure):
         return 100 * alone(self._evaluation(record), attack).robust[0].worst_case
 
     def _distance(self, attack: MinimumNormAttack, middle: Callable[[list[float]], float], record: Record) -> float:
-        """Return the mean or median distance over all examples: 0 for the misclassified, infinite where none was found."""
+        """Return the middle of the distances of all: 0 of misclassified examples, infinite where none was found."""
         return middle([inf if value is None else value for value in self._distances(attack, record).values])
 
     def _distances(self, attack: MinimumNormAttack, record: Record) -> Bounded:

@@ -198,9 +198,9 @@ class _Tuning(PaperFigure):
         found = self._evaluation(record)
         if found is None:
             raise UserError(
-                f"record: {record.name} was not attacked with the suite {self.suite} at {NORMS['Linf']} {self.eps:g} on "
-                f"its {self.split} examples. Measure it: meseta evaluate RUN --suite {self.suite} --norm Linf --eps "
-                f"{self.eps!r}{of_split(self.split)}"
+                f"record: {record.name} was not attacked with the suite {self.suite} at {NORMS['Linf']} {self.eps:g} "
+                f"on {self.split} examples. Measure it: meseta evaluate RUN --suite {self.suite} --norm Linf "
+                f"--eps {self.eps!r}{of_split(self.split)}"
             )
         return found
 

@@ -43,16 +43,17 @@ class WatchedFigure(PaperFigure):
             return
         names = list(dict.fromkeys(records[i].name for i in lacking))
         known = list(dict.fromkeys(folders[i] for i in lacking)) if folders else []
+        config, name, where = (
+            "RUN/config.yaml",
+            "NAME",
+            f", where RUN is {' or '.join(map(str, known)) or 'its folder'}",
+        )
         if len(known) == 1:
-            (folder,) = known
-            how, config, name = "it again with a watch", str(folder / "config.yaml"), f"{folder.name}-watched"
-        else:
-            run = " or ".join(map(str, known)) if known else "the folder of the run"
-            how, config, name = f"again with a watch, RUN being {run} and NAME a new name", "RUN/config.yaml", "NAME"
+            config, name, where = str(known[0] / "config.yaml"), f"{known[0].name}-watched", ""
         raise UserError(
             f"record: {', '.join(names)} {'has' if len(names) == 1 else 'have'} no history of what is drawn, which is "
-            f"logged in training alone. Train {how}: meseta train --config {shlex.quote(config)} --name "
-            f"{shlex.quote(name)} {options(self.watch)}"
+            f"logged in training alone. Train again with a watch{where}: meseta train --config {shlex.quote(config)} "
+            f"--name {shlex.quote(name)} {options(self.watch)}"
         )
 
 
