@@ -119,7 +119,7 @@ def test_examples_for_which_an_attack_found_nothing_never_make_a_run_look_worse(
     assert deepfool.y_label == "median L2 distance (input units)"
     assert (deepfool.series[0].x, deepfool.series[0].y) == ((0.01, 0.1), (1.0, 1.5))
     assert deepfool.notes == (
-        "DeepFool found no adversarial example for 3 of 9 of Jacobian: medians, with those as the farthest.",
+        "DeepFool found no adversarial example for 3 of 9 examples of Jacobian: medians, with those as the farthest.",
         "DeepFool, left out for want of a median: Jacobian at λ = 1.",
     )
     assert (carlini.y_label, carlini.notes) == ("mean L2 distance (input units)", ())

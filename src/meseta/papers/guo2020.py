@@ -115,7 +115,7 @@ class RobustnessAgainstWeight(PaperFigure):
         for sweep in row:
             found = [self._distances(attack, one) for group in sweep.records.values() for one in group]
             if count := sum(one.values.count(None) for one in found):
-                missing.append(f"{count} of {sum(one.n for one in found)} of {sweep.name}")
+                missing.append(f"{count} of {sum(one.n for one in found)} examples of {sweep.name}")
             without += [
                 sweep.name if weight is None else f"{sweep.name} at λ = {weight:g}"
                 for weight, group in sweep.records.items()

@@ -43,11 +43,8 @@ class WatchedFigure(PaperFigure):
             return
         names = list(dict.fromkeys(records[i].name for i in lacking))
         known = list(dict.fromkeys(folders[i] for i in lacking)) if folders else []
-        config, name, where = (
-            "RUN/config.yaml",
-            "NAME",
-            f", where RUN is {' or '.join(map(str, known)) or 'its folder'}",
-        )
+        run = " or ".join(map(str, known)) or "its folder"
+        config, name, where = "RUN/config.yaml", "NAME", f", where RUN is {run} and NAME a new name"
         if len(known) == 1:
             config, name, where = str(known[0] / "config.yaml"), f"{known[0].name}-watched", ""
         raise UserError(
