@@ -13,7 +13,7 @@ from meseta.checks import positive, whole
 from meseta.errors import UserError
 from meseta.evaluation.gradients import picture_gradients
 from meseta.evaluation.profiles import profile
-from meseta.evaluation.record import Record, Surface, read_record
+from meseta.evaluation.record import Pictured, Record, Surface, read_record
 from meseta.evaluation.surfaces import parameter_surface, surface
 from meseta.geometry import Expansion
 from meseta.surfaces import Adversarial, Axis, Random, Towards, two
@@ -152,10 +152,15 @@ def picture_run(run: Run, config: PictureConfig) -> Record:
     found = picture_gradients(
         run.model, x, y, field=config.field, indices=config.indices, hessian=config.hessian, split=config.split
     )
-    new = {(one.kind, one.settings, one.split, one.index) for one in found}
-    earlier = read_record(run.folder).pictured
-    kept = [one for one in earlier if (one.kind, one.settings, one.split, one.index) not in new]
+    new = {_subject(one) for one in found}
+    kept = [one for one in read_record(run.folder).pictured if _subject(one) not in new]
     return update(run.folder, pictured=[*kept, *found])
+
+
+def _subject(one: Pictured) -> tuple[object, ...]:
+    """Return what tells pictures apart: the example, the field or attack, and the square of the Hessian."""
+    square = one.pictures.get("hessian")
+    return one.kind, one.settings, one.split, one.index, square and square.shape
 
 
 def surface_runs(runs: Sequence[Run], config: SurfaceConfig, *, progress: Progress | None = None) -> list[Surface]:

@@ -73,6 +73,59 @@ def test_the_evaluation_beside_is_found_and_the_masking_verdict_stays() -> None:
     assert "upper bound" in figure.notes[-1]
 
 
+def test_what_was_attacked_on_another_split_is_not_drawn() -> None:
+    trained = by_two(0.5, split="train", n=1000)
+    record = make_record("a", evaluation=trained, other_evaluations=[by_two()])
+    assert Mustafa1(eps=EPS).draw([record]).series[0].y[1] == pytest.approx(63)
+    assert Mustafa1(eps=EPS, split="train").draw([record]).series[0].y[1] == pytest.approx(18)
+    with pytest.raises(UserError, match=r"--split val$"):
+        Mustafa1(eps=EPS, split="val").draw([record])
+
+    records = [regularised(Jacobian(weight=w), 0, 0.5, 1.0) for w in (0.1, 1.0)]
+    with pytest.raises(UserError, match=r"meseta evaluate RUN .* --split train$"):
+        Guo2(split="train").draw(records)
+    seen = evaluation([*Guo2()._attacks()], [Guo2()._threat()], {a.name: 0.5 for a in Guo2()._attacks()}, split="train")
+    with pytest.raises(UserError, match=r"meseta certify RUN .* --split train$"):
+        Guo2(split="train").draw([r.model_copy(update={"other_evaluations": [seen]}) for r in records])
+    with pytest.raises(UserError, match=r"--split train$"):
+        Haat3(split="train").draw([tuned(1e-6, k) for k in (2, 6)])
+
+
+def test_the_number_of_examples_is_said_and_where_they_differ() -> None:
+    records = [make_record(name, evaluation=by_two(n=n)) for name, n in (("a", 20), ("b", 60))]
+    assert "n = 20 to 60 test examples, not the same." in Mustafa1(eps=EPS).draw(records).notes
+    assert "n = 60 test examples." in Mustafa1(eps=EPS).draw(records[1:]).notes
+    assert all("n = 60 test examples." in one.notes for one in leaves([Mustafa4(eps=EPS).draw(records[1:])]))
+    assert "n = 1000 test examples." in Haat3().draw([tuned(1e-6, k) for k in (2, 6)]).notes
+    distances_of_three = [regularised(Jacobian(weight=w), 0, 0.5, 1.0) for w in (0.1, 1.0)]
+    assert "n = 3 to 100 test examples, not the same." in Guo2().draw(distances_of_three).notes
+
+
+def test_examples_for_which_an_attack_found_nothing_never_make_a_run_look_worse() -> None:
+    """Distances 0, 1, 2 of which the farthest are not found: a mean of those found would fall from 1 to 0.5."""
+    whole, failing, lost = (
+        regularised(Jacobian(weight=w), 0, 0.5, 1.0).model_copy(update={"name": name})
+        for w, name in ((0.01, "whole"), (0.1, "failing"), (1.0, "lost"))
+    )
+
+    def with_deepfool(record: Record, values: list[float | None]) -> Record:
+        first, *others = record.bounds
+        return record.model_copy(
+            update={"bounds": [make_bounded("attack", values, bound=first.bound), *others]},
+        )
+
+    records = [whole, with_deepfool(failing, [0.0, 1.5, None]), with_deepfool(lost, [0.0, None, None])]
+    *_, deepfool, carlini = leaves([Guo2().draw(records)])
+    assert deepfool.y_label == "median L2 distance (input units)"
+    assert (deepfool.series[0].x, deepfool.series[0].y) == ((0.01, 0.1), (1.0, 1.5))
+    assert deepfool.notes == (
+        "DeepFool found no adversarial example for 3 of 9 examples of Jacobian: medians, with those as the farthest.",
+        "DeepFool, left out for want of a median: Jacobian at λ = 1.",
+    )
+    assert (carlini.y_label, carlini.notes) == ("mean L2 distance (input units)", ())
+    assert carlini.series[0].x == (0.01, 0.1, 1.0)
+
+
 @pytest.mark.parametrize(
     "unfit",
     [
@@ -204,6 +257,8 @@ def test_haat_is_drawn_against_both_of_its_settings() -> None:
     assert [one.style for one in a.series] == [0, 1, 2, 3]
     assert b.series[1].x == (2, 6, 11)
     assert (a.log_x, b.log_x) == (True, False)
+    assert b.ticks == {2: "2", 6: "6", 11: "11"}
+    assert "at L∞ 8/255" in b.title
     with pytest.raises(UserError, match="no two runs are alike but for"):
         Haat2().draw(records[-2:])
     other = tuned(1e-3, 2).model_copy(update={"evaluation": None})

@@ -5,6 +5,7 @@ from tiny_runs import drawn, tiny_run
 
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
+from meseta.models import Cnn4
 from meseta.papers import Haat5, Mustafa3
 from meseta.report.figure import leaves
 
@@ -26,7 +27,23 @@ def test_mustafa_3_shows_the_norms_and_their_difference_at_every_example(run):
     assert lacks.samples[0].values == pytest.approx([v - g for v, g in zip(lanczos, along, strict=True)])
     assert lacks.samples[1].values == pytest.approx([v - g for v, g in zip(ascent, along, strict=True)], abs=1e-6)
     assert drawn(Mustafa3(n=10), [run])[1] == []
-    assert len(drawn(Mustafa3(n=12), [run])[1]) == 1  # other examples
+
+
+@pytest.mark.parametrize(("figure", "panel"), [(Mustafa3, 0), (Haat5, 0)])
+def test_a_figure_draws_what_is_there_on_more_examples_and_never_measures_fewer(run, figure, panel):
+    drawn(figure(n=6), [run])
+    assert len(drawn(figure(n=12), [run])[1]) == 1
+    found, said = drawn(figure(n=6), [run])
+    assert said == []
+    assert [one.n for one in read_record(run.folder).measures] == [12]
+    assert "12 examples" in leaves([found])[panel].title
+
+
+def test_a_network_without_curvature_is_refused_before_anything_is_announced(tmp_path):
+    flat, said = tiny_run(tmp_path, "relu", model=Cnn4(activation="relu")), []
+    with pytest.raises(UserError, match="CrossEntropy"):
+        Mustafa3(n=6).take([flat], said.append)
+    assert said == []
 
 
 def test_values_off_the_axis_are_counted(run):

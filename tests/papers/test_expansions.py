@@ -31,6 +31,17 @@ def test_soar_1_has_a_panel_for_each_run_with_the_curves_of_the_library(runs):
             assert one.x == pytest.approx(truth.t.tolist(), rel=1e-5)
 
 
+@pytest.mark.parametrize("direction", ["random", "gradient"])
+def test_the_axis_gives_the_true_length_of_the_step(runs, direction):
+    figure, _ = drawn(Soar1(index=2, eps=0.3, direction=direction), runs[:1])
+    x, y = runs[0].data.test[[2]]
+    eta = Expansion(threat=Threat(eps=0.3), direction=direction)(runs[0].model, x, y).eta.flatten()
+    (one,) = read_record(runs[0].folder).profiles
+    assert one.lengths == pytest.approx({"Linf": eta.abs().max().item(), "L2": eta.norm().item()}, rel=1e-5)
+    (panel,) = leaves([figure])
+    assert panel.x_label == f"t, of a step of L∞ length {eta.abs().max():.3f}, L2 length {eta.norm():.2f}"
+
+
 def test_what_a_record_holds_is_not_taken_again(runs):
     drawn(Soar4(indices=(0, 1)), runs)
     figure, said = drawn(Soar4(indices=(0, 1, 3)), runs)
@@ -51,8 +62,10 @@ def test_a_record_without_the_expansion_says_what_takes_it(runs):
 
 
 def test_indices_beyond_the_split_are_refused(runs):
+    said = []
     with pytest.raises(UserError, match="`indices` must be below 24"):
-        drawn(Soar1(index=24), runs)
+        Soar1(index=24).take(runs, said.append)
+    assert said == []  # nothing is announced that is then refused
     with pytest.raises(UserError, match="`indices`"):
         Soar4(indices=())
 

@@ -3,11 +3,14 @@
 import pytest
 from tiny_runs import drawn, tiny_run
 
+from meseta.autodiff import Decision
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
+from meseta.geometry import GradientNorm
 from meseta.papers import Yu8, Yu10, Yu15
 from meseta.report.figure import PictureFigure, leaves
 from meseta.report.printed import save
+from meseta.workflow import MeasureConfig, measure_run
 
 
 @pytest.fixture
@@ -36,14 +39,34 @@ def test_yu_8_shows_pictures_of_each_run_and_the_distributions_of_all(runs):
     assert any(note.startswith("pgd, means of 5 examples") for note in figure.notes)
 
 
-def test_another_square_of_the_hessian_is_taken_again(runs):
+def test_another_square_of_the_hessian_is_taken_beside_the_first(runs):
     drawn(Yu8(n=5, hessian=3), runs[:1])
     assert drawn(Yu8(n=5, hessian=2), runs[:1])[1] == ["erm: picturing the gradient at 1 examples"]
+    for side in (2, 3):
+        figure, said = drawn(Yu8(n=5, hessian=side), runs[:1])
+        assert said == []
+        assert leaves([figure])[0].rows[0][1][3].picture.shape == (1, side**2, side**2)
     record = read_record(runs[0].folder)
-    assert len(record.pictured) == 1
-    with pytest.raises(UserError, match="3×3"):
-        Yu8(n=5, hessian=3).draw([record])
+    assert len(record.pictured) == 2
+    with pytest.raises(UserError, match="4×4"):
+        Yu8(n=5, hessian=4).draw([record])
     assert drawn(Yu10(indices=(0,)), runs[:1])[1] == []  # and its gradient serves the others
+
+
+def test_nothing_is_announced_that_is_then_refused(runs):
+    for figure, at in ((Yu10(indices=(0, 99)), "`indices`"), (Yu8(n=5, hessian=9), "`hessian`")):
+        said = []
+        with pytest.raises(UserError, match=at):
+            figure.take(runs, said.append)
+        assert said == []
+
+
+def test_statistics_of_more_examples_are_drawn_and_kept(runs):
+    measure_run(runs[0], MeasureConfig(measures=(GradientNorm(field=Decision(), q=1),), n=20))
+    figure, said = drawn(Yu8(n=5, hessian=2), runs[:1])
+    assert len(said) == 3
+    assert len(leaves([figure])[3].samples[0].values) == 20
+    assert any("means of 20 (‖J‖₁), 5 (entries) and 5 (eigenvalues) examples" in note for note in figure.notes)
 
 
 def test_runs_on_the_same_inputs_share_a_row_of_them(runs, tmp_path):

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from report_factory import make_record
 
@@ -24,6 +26,7 @@ def test_runs_alike_but_for_weight_and_seed_are_one_sweep() -> None:
     assert list(jacobian.records) == [0.01, 0.1]
     assert (one.name, two.name) == ("InputGradient, power=1", "InputGradient, power=2")
     assert (plainly.name, list(plainly.records)) == ("Erm", [None])
+    assert [sweep.name for sweep in sweeps([made(AdversarialTraining())], "weight")] == ["AdversarialTraining"]
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,7 @@ def test_runs_alike_but_for_weight_and_seed_are_one_sweep() -> None:
     [
         (lambda o: Scheduled(objective=o, schedules={"weight": LinearWarmup()}), "Jacobian"),
         (lambda o: AdversarialTraining(objective=o), "AdversarialTraining + Jacobian"),
+        (lambda o: Sum(parts=(Erm(), o)), "Sum + Jacobian"),
         (lambda o: Sum(parts=(InputGradient(weight=0.5), o)), "Sum + InputGradient + Jacobian"),
     ],
 )
@@ -67,6 +71,35 @@ def test_lines_are_means_over_the_seeds_and_whiskers_their_ends() -> None:
         "key", "title", [("a", 0, with_weight, lambda r: only.get(id(r)))], x_label="λ", x_name="λ", y_label="y"
     ).series
     assert (line.x, line.y) == ((0.1,), (7.0,))
+
+
+def drawn(records, value):
+    (sweep,) = sweeps(records, "weight")
+    lines = [("a", 0, sweep, value)]
+    return sweep_figure("key", "title", lines, x_label="λ", x_name="λ", y_label="y")
+
+
+def test_the_same_run_given_twice_and_runs_of_one_seed_are_one_seed() -> None:
+    one, two = (made(Curvature(weight=0.1), seed=s, start_from="base") for s in (0, 1))
+    again = made(Curvature(weight=0.1), seed=0, start_from="base", name="again")
+    values = {one.name: 1.0, "again": 3.0}
+    figure = drawn([one, one, again, one, two], lambda r: 10.0 if r == two else values[r.name])
+    assert figure.series[0].y == pytest.approx((((1 + 1 + 3 + 1) / 4 + 10) / 2,))
+    assert "2 seeds" in figure.notes[0]
+    assert drawn([one, one, again], lambda r: 1.0).notes == ()
+    others = [made(Curvature(weight=0.1), seed=0, start_from=f"base-{i}") for i in range(3)]
+    assert "3 seeds" in drawn(others, lambda r: 1.0).notes[0]
+
+
+def test_runs_from_scratch_are_no_seeds_of_fine_tuned_ones() -> None:
+    records = [made(Jacobian(weight=w), start_from=start) for w in (0.1, 1.0) for start in (None, "base")]
+    assert [sweep.name for sweep in sweeps(records, "weight")] == ["Jacobian, from scratch", "Jacobian, fine-tuned"]
+
+
+def test_a_point_without_a_finite_mean_is_left_out() -> None:
+    records = [made(Curvature(weight=w), seed=s) for w in (0.1, 1.0) for s in (0, 1)]
+    figure = drawn(records, lambda r: math.inf if r == records[1] else 1.0)
+    assert figure.series[0].x == (1.0,)
 
 
 def test_labels_say_the_value_and_where_needed_the_objective() -> None:

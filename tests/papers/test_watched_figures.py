@@ -2,10 +2,12 @@
 
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from report_factory import make_evaluation, make_history, make_masking, make_record, make_training
 
+from meseta.attacks import FGSM, PGD
 from meseta.configuration import parse, parser, plain
 from meseta.errors import UserError
 from meseta.evaluation.record import Record
@@ -15,9 +17,10 @@ from meseta.report.curves import history_figures
 from meseta.report.figure import LineFigure, PanelFigure, leaves
 from meseta.report.printed import save
 from meseta.report.verdict import UPPER_BOUND
-from meseta.training import RunConfig
+from meseta.threat import Threat
+from meseta.training import RunConfig, Watch
 
-PGD = "PGD-20 CrossEntropy Linf 0.03137"
+SEEN = "PGD-20 CrossEntropy Linf 0.03137"
 
 
 def watched(name: str, objective: Objective = Erm(), **seen: list[float | None]) -> Record:
@@ -30,13 +33,13 @@ def rising(start: float) -> list[float | None]:
 
 
 def soar(weight: float) -> Record:
-    seen = {"test/accuracy": rising(0.7), f"test/accuracy {PGD}": rising(weight)}
+    seen = {"test/accuracy": rising(0.7), f"test/accuracy {SEEN}": rising(weight)}
     return watched(f"soar-{weight}", Soar(weight=weight), **seen)
 
 
 def the_watch_in(error: str) -> RunConfig:
     """Parse the command that an error gives."""
-    words = shlex.split(error.split("for example: ")[1])
+    words = shlex.split(error[error.index("meseta train") :])
     assert words[:3] == ["meseta", "train", "--config"]
     return parse(parser(RunConfig), RunConfig, words[6:])[0]
 
@@ -78,14 +81,56 @@ def test_soar_3_has_clean_and_attacked_accuracy_with_a_line_for_each_weight(tmp_
 def test_runs_that_were_watched_with_other_attacks_are_not_compared() -> None:
     other = watched("b", **{"test/accuracy": rising(0.7), "test/accuracy PGD-20 CrossEntropy Linf 0.1": rising(0.2)})
     with pytest.raises(UserError, match="watched with different settings"):
-        Soar3().draw([soar(0.5), other])
+        Haat4().draw([soar(0.5), other])
+
+
+def test_soar_3_draws_the_attack_that_it_is_asked_for_and_no_other_of_its_beginning() -> None:
+    seen = {"test/accuracy": rising(0.7)}
+    for steps, share in ((200, 0.1), (20, 0.3)):
+        seen[f"test/accuracy PGD-{steps} CrossEntropy Linf 0.1"] = rising(share)
+    record = watched("a", **seen)
+    for steps, share in ((20, 30), (200, 10)):
+        attack = PGD(threat=Threat("Linf", 0.1), steps=steps)
+        _, robust = leaves([Soar3(attack=attack).draw([record])])
+        assert robust.series[0].y[0] == pytest.approx(share)
+    with pytest.raises(UserError, match="has no history") as error:
+        Soar3(attack=FGSM(threat=Threat("L2", 0.5))).draw([record])
+    watch = the_watch_in(str(error.value)).watch
+    assert watch is not None
+    assert watch.attacks == (FGSM(threat=Threat("L2", 0.5)),)
+
+
+def test_the_command_that_trains_again_names_the_files_of_the_run_that_lacks_a_watch(tmp_path: Path) -> None:
+    runs = [SimpleNamespace(record=watched(name), folder=tmp_path / f"a run-{name}") for name in ("erm", "erm", "pgd")]
+    fine = SimpleNamespace(record=soar(0.5), folder=tmp_path / "soar")
+    Soar3().take([fine], print)
+    with pytest.raises(UserError) as error:
+        Soar3().take([fine, runs[0]], print)
+    words = shlex.split(str(error.value)[str(error.value).index("meseta train") :])
+    assert words[3:6] == [str(tmp_path / "a run-erm" / "config.yaml"), "--name", "a run-erm-watched"]
+    with pytest.raises(UserError, match="record: erm, pgd have no history") as error:
+        Haat4().take(runs, print)
+    assert all(str(run.folder) in str(error.value) for run in runs)
+
+
+def test_a_regulariser_that_was_watched_with_its_value_clip_says_so() -> None:
+    seen = {"train/soar directions=1": rising(1.0), "train/soar directions=100": rising(2.0)}
+    clipped = Watch(splits=("train",), objectives=(Soar(), Soar(directions=100)))
+    open_ = Watch(splits=("train",), objectives=(Soar(value_clip=None), Soar(value_clip=None, directions=100)))
+    records = [
+        watched(name, **seen).model_copy(update={"config": plain(RunConfig(watch=watch))})
+        for name, watch in (("clipped", clipped), ("open", open_))
+    ]
+    first, second = leaves([Soar2().draw(records)])
+    assert first.notes == ("clipped: watched with the value clip 10, which R does not exceed.",)
+    assert second.notes == ()
 
 
 def test_haat_1_has_clean_and_attacked_panels_for_each_run_and_haat_3_a_panel_for_each_accuracy() -> None:
     seen = {
         f"{split}/{name}": rising(0.4)
         for split in ("train", "val", "test")
-        for name in ("accuracy", f"accuracy {PGD}", "accuracy worst case Linf 0.03137")
+        for name in ("accuracy", f"accuracy {SEEN}", "accuracy worst case Linf 0.03137")
     }
     records = [watched(name, **seen) for name in ("haat", "pgd")]
     first = Haat1().draw(records)
@@ -100,7 +145,7 @@ def test_haat_1_has_clean_and_attacked_panels_for_each_run_and_haat_3_a_panel_fo
     assert [len(one.series) for one in leaves([third])] == [2] * 6
     assert [one.title.split(",")[0] for one in leaves([third])] == ["Training", "Validation", "Test"] * 2
     for figure in (Haat1(), Haat4()):
-        with pytest.raises(UserError, match="has no history of what is drawn") as error:
+        with pytest.raises(UserError, match="plain, other have no history of what is drawn") as error:
             figure.draw([watched("plain"), watched("other")])
         watch = the_watch_in(str(error.value)).watch
         assert watch is not None

@@ -46,12 +46,7 @@ def picture_gradients(
         UserError: inputs that are no images, a square larger than they are, or derivatives that are not finite.
     """
     instance_of("field", field, ScalarField)
-    whole("hessian", hessian, 0)
-    check_batch(x, y)
-    if x.dim() != 4 or x.shape[1] not in (1, 3):
-        raise UserError(f"`x` must hold images (B, C, H, W) with C = 1 or 3 for pictures, got {tuple(x.shape)}.")
-    if hessian > min(x.shape[2:]):
-        raise UserError(f"`hessian` must be at most {min(x.shape[2:])} for these images, got {hessian}.")
+    check_pictured(x, y, hessian)
     stop = provenance.start(None, x.device)
     with derivatives_in_eval_mode(model):
         x, y = constant(x), constant(y).long()
@@ -81,6 +76,16 @@ def picture_gradients(
         )
         for i, index in enumerate(indices)
     ]
+
+
+def check_pictured(x: Tensor, y: Tensor, hessian: int = 0) -> None:
+    """Raise where the inputs are no images, or the square of the Hessian is larger than they are."""
+    whole("hessian", hessian, 0)
+    check_batch(x, y)
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        raise UserError(f"`x` must hold images (B, C, H, W) with C = 1 or 3 for pictures, got {tuple(x.shape)}.")
+    if hessian > min(x.shape[2:]):
+        raise UserError(f"`hessian` must be at most {min(x.shape[2:])} for these images, got {hessian}.")
 
 
 def _middle_of_hessian(f: BoundField, x: Tensor, side: int) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from math import isfinite
 
+import torch
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
@@ -10,6 +11,7 @@ from meseta.checks import instance_of
 from meseta.evaluation import provenance
 from meseta.evaluation.record import Profile
 from meseta.geometry.expansion import Expansion
+from meseta.threat import Norm, Threat
 
 
 def profile(
@@ -29,7 +31,9 @@ def profile(
     instance_of("expansion", expansion, Expansion)
     stop = provenance.start(expansion.seed, x.device)
     found = expansion(model, x, y)
-    done, field, threat = stop(), type(expansion.field).__name__, expansion.threat
+    done, field = stop(), type(expansion.field).__name__
+    norms: tuple[Norm, ...] = (expansion.threat.norm, "L2")  # of the threat, and of the expansions' h
+    lengths = {norm: Threat(norm).distance(found.eta, torch.zeros_like(found.eta)).tolist() for norm in norms}
     return [
         Profile(
             provenance=done,
@@ -37,8 +41,9 @@ def profile(
             settings=repr(expansion),
             split=split,
             index=index,
-            x_label=f"t, of a step of {threat.norm} length {threat.eps:.3g}",
+            x_label="t",
             y_label=field,
+            lengths={norm: float(f"{length[i]:.6g}") for norm, length in lengths.items()},
             x=[float(f"{t:.6g}") for t in found.t.tolist()],
             curves={name: [_short(v) for v in rows[i].tolist()] for name, rows in found.curves.items()},
         )

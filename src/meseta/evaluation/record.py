@@ -393,6 +393,8 @@ class Profile(Section):
     index: int
     x_label: str
     y_label: str
+    lengths: dict[Literal["Linf", "L2", "L1"], float] = {}
+    """The length of the whole step, x = 1, by norm; empty where x is no share of a step."""
     x: list[float]
     curves: dict[str, list[float | None]]
     """By name, a value for each x; None where not finite."""

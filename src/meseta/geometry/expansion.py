@@ -64,7 +64,7 @@ class Expansion:
     eta~) - g) / h, eta~ = eta / ||eta||_2: the same, since H eta = ||eta||_2 H eta~. No h is given there. On a
     SiLU CNN (CIFAR-10, 8/255, steepest step, ||eta||_2 = 1.7) the mean error over t was 19 % of the loss's change for
     the exact Hessian, 18 % for h = 0.03, the most that SOAR is trained with, and 4 % for h = 1: what the paper reports
-    needs an h of the size of the step.
+    needs an h of the size of the step, which is smaller than 1 on smaller inputs.
     """
 
     field: ScalarField = CrossEntropy()

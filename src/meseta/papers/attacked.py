@@ -8,8 +8,8 @@ from typing import Any
 from meseta.attacks import Attack
 from meseta.configuration import plain
 from meseta.errors import UserError
-from meseta.evaluation.record import Evaluation, Record
-from meseta.report.comparison import runs_of
+from meseta.evaluation.record import Bounded, Evaluation, Record
+from meseta.report.comparison import NORMS, runs_of
 from meseta.report.verdict import UPPER_BOUND, is_broken
 from meseta.threat import Threat
 from meseta.workflow import EvaluateConfig, Run, SplitName, evaluate_run
@@ -21,9 +21,9 @@ def evaluations(record: Record) -> list[Evaluation]:
 
 
 def by_attacks(
-    record: Record, attacks: Sequence[Attack], threats: Sequence[Threat], *, others: bool = False
+    record: Record, attacks: Sequence[Attack], threats: Sequence[Threat], *, split: str, others: bool = False
 ) -> Evaluation | None:
-    """Return the evaluation in which each attack met all examples under every threat, under those threats alone.
+    """Return the evaluation on a split in which each attack met all under every threat, under those threats alone.
 
     Of several, the one of most examples; what the masking checks of another said is kept. None where there is none.
 
@@ -32,7 +32,11 @@ def by_attacks(
     """
     radii = {(threat.norm, threat.eps) for threat in threats}
     asked = {(threat.norm, threat.eps, repr(attack.against(threat))) for threat in threats for attack in attacks}
-    fitting = [one for one in evaluations(record) if asked <= (met := _met(one, radii)) and (others or met <= asked)]
+    fitting = [
+        one
+        for one in evaluations(record)
+        if one.split == split and asked <= (met := _met(one, radii)) and (others or met <= asked)
+    ]
     if not fitting:
         return None
     best = max(fitting, key=lambda one: one.n)
@@ -41,16 +45,18 @@ def by_attacks(
     return best.model_copy(update={"robust": robust, "masking": masking})
 
 
-def needed(record: Record, attacks: Sequence[Attack], threats: Sequence[Threat], *, others: bool = False) -> Evaluation:
+def needed(
+    record: Record, attacks: Sequence[Attack], threats: Sequence[Threat], *, split: str, others: bool = False
+) -> Evaluation:
     """Return `by_attacks`, and raise where the record lacks them."""
-    found = by_attacks(record, attacks, threats, others=others)
+    found = by_attacks(record, attacks, threats, split=split, others=others)
     if found is None:
         names = " and ".join(attack.name for attack in attacks)
         spelling = spelled([attack.against(Threat()) for attack in attacks])
         raise UserError(
-            f"record: {record.name} has no evaluation in which {names} each met all examples at {_radii(threats)} (in "
-            f"a cascade they meet what others left). Measure it: meseta evaluate RUN {_options(threats)} --attacks "
-            f"'{spelling}'"
+            f"record: {record.name} has no evaluation in which {names} each met all {split} examples at "
+            f"{_radii(threats)} (in a cascade they meet what others left). Measure it: meseta evaluate RUN "
+            f"{_options(threats)} --attacks '{spelling}'{of_split(split)}"
         )
     return found
 
@@ -64,6 +70,20 @@ def alone(evaluation: Evaluation, attack: Attack) -> Evaluation:
         if result.attack == repr(attack.against(Threat(one.norm, one.eps, attack.threat.bounds)))
     ]
     return evaluation.model_copy(update={"robust": robust})
+
+
+def counted(found: Sequence[Evaluation | Bounded]) -> str:
+    """Return a note of how many examples were attacked, of which split."""
+    least, most = min(one.n for one in found), max(one.n for one in found)
+    split = found[0].split
+    return (
+        f"n = {most} {split} examples." if least == most else f"n = {least} to {most} {split} examples, not the same."
+    )
+
+
+def of_split(split: str) -> str:
+    """Return the option of a command that works on a split, where it is not the test split."""
+    return "" if split == "test" else f" --split {split}"
 
 
 def masked(records: Sequence[Record]) -> tuple[str, ...]:
@@ -84,7 +104,7 @@ def attack_runs(
     """Attack the runs whose records hold no such evaluation of at least n examples, and keep it beside theirs."""
     radii = {norm: tuple(t.eps for t in threats if t.norm == norm) for norm in dict.fromkeys(t.norm for t in threats)}
     for run in runs:
-        found = by_attacks(run.record, attacks, threats, others=others)
+        found = by_attacks(run.record, attacks, threats, split=split, others=others)
         if found and found.n >= len(run.examples(split, n)):
             continue
         say(f"{run.record.name}: attacking with {', '.join(attack.name for attack in attacks)}")
@@ -119,7 +139,7 @@ def _met(evaluation: Evaluation, radii: Container[tuple[str, float]]) -> set[tup
 
 def _radii(threats: Sequence[Threat]) -> str:
     norms = dict.fromkeys(threat.norm for threat in threats)
-    return "; ".join(f"{norm} {', '.join(f'{t.eps:g}' for t in threats if t.norm == norm)}" for norm in norms)
+    return "; ".join(f"{NORMS[norm]} {', '.join(f'{t.eps:g}' for t in threats if t.norm == norm)}" for norm in norms)
 
 
 def _options(threats: Sequence[Threat]) -> str:

@@ -17,19 +17,25 @@ from meseta.workflow import MeasureConfig, Run, SplitName, check_counts, measure
 def take_measures(
     runs: Sequence[Run], measures: Sequence[Measure], split: SplitName, n: int, say: Callable[[str], object]
 ) -> None:
-    """Take the measures on the first n examples of every run whose record lacks them there."""
+    """Take the measures on the first n examples of every run whose record lacks them on so many or more.
+
+    Raises:
+        UserError: what a measure refuses, such as a network on which it is blind, before any is announced.
+    """
     for run in runs:
         kept, size = read_record(run.folder), len(run.examples(split, n))
         for one in measures:
-            if found_measure(kept, one, split, size) is None:
+            found = found_measure(kept, one, split)
+            if found is None or found.n < size:
+                one(run.model, *run.chosen(split, range(min(2, size))))
                 say(f"{kept.name}: taking {one.name} on {size} examples")
                 measure_run(run, MeasureConfig(measures=(one,), split=split, n=n))
 
 
-def found_measure(record: Record, measure: Measure, split: str, n: int | None = None) -> Measured | None:
-    """Return the section of a measure with just these settings; of n examples where n is given."""
+def found_measure(record: Record, measure: Measure, split: str) -> Measured | None:
+    """Return the section of a measure with just these settings, of however many examples."""
     wanted = repr(measure), split
-    return next((m for m in record.measures if (m.measure, m.split) == wanted and n in (None, m.n)), None)
+    return next((m for m in record.measures if (m.measure, m.split) == wanted), None)
 
 
 def measured(record: Record, measure: Measure, split: str) -> Measured:
@@ -59,12 +65,13 @@ class Mustafa3(PaperFigure):
     The paper finds |Hv*| to the right of |Hg| with a heavier tail, and concludes that |Hg| is no tight lower bound.
 
     Args:
-        field: whose Hessian: the decision function's, of smooth networks, which has the size that the paper shows (a
-            difference of about 5). It does not say which it took; of the loss most norms are near 0.
+        field: whose Hessian: the decision function's, of smooth networks; of the loss most norms are near 0.
         split: "test", "val" or "train".
-        n: the first so many examples.
+        n: the first so many examples at least; all that the record has are drawn.
 
-    Source: Mustafa 2020, appendix C.1, Figure 3. Differs: the norm by Lanczos as well, which the ascent that the paper
+    Source: Mustafa 2020, appendix C.1, Figure 3; by its footnote 2 the Hessian is that of f^(j), j the class of the
+    second largest logit, which on correctly classified examples is the decision function. Differs: on misclassified
+    ones the rival is the largest logit; the norm by Lanczos as well, which the ascent that the paper
     takes for the truth falls short of where curvatures are small (`CurvatureEstimates`); both differences.
     """
 
@@ -148,9 +155,10 @@ class Haat5(PaperFigure):
         field: whose Hessian; the loss by default.
         radius: h of the differences, L2.
         split: "test", "val" or "train".
-        n: the first so many examples.
+        n: the first so many examples at least; all that the record has are drawn.
 
-    Source: Mei 2022, section 5.1, Figure 5 by the text, 4 by its caption. Differs: every step of 1 to 10, since the
+    Source: Mei 2022, section 5.1, Figure 5 by the text, 4 by its caption. Differs: at the example itself, where the
+    paper looks at the perturbed one of the last attack step in training; every step of 1 to 10, since the
     vectors after 1 and after 5 steps are those that 10 steps pass; median and 5 % to 95 % of the examples, where the
     paper has points of 10 batches; exact products beside the differences, and movements up to sign, which settle also
     where the dominant eigenvalue is negative (`PowerConvergence`).
@@ -183,7 +191,7 @@ class Haat5(PaperFigure):
                 tuple(
                     LineFigure(
                         key=f"{key}-{kind}",
-                        title=f"{run.short}, {kind}",
+                        title=f"{run.short}, {one.n} examples, {kind}",
                         x_label="step i",
                         y_label=label,
                         series=tuple(

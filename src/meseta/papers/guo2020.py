@@ -1,16 +1,18 @@
 """Figures of Guo et al. 2020, connections between regularisers: robustness against their weight."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
+from statistics import fmean, median
 
 from meseta.attacks import FGSM, PGD, Attack, CarliniWagner, DeepFool, MinimumNormAttack
 from meseta.errors import UserError
-from meseta.evaluation.record import Bounded, Record
-from meseta.papers.attacked import alone, attack_runs, masked, needed, spelled
+from meseta.evaluation.record import Bounded, Evaluation, Record
+from meseta.papers.attacked import alone, attack_runs, counted, masked, needed, of_split, spelled
 from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
-from meseta.report.comparison import eps_text, slug
+from meseta.report.comparison import NORMS, eps_text, slug
 from meseta.report.figure import Figure, LineFigure, PanelFigure
 from meseta.threat import Threat
 from meseta.workflow import CertifyConfig, Run, SplitName, certify_run
@@ -23,10 +25,12 @@ class RobustnessAgainstWeight(PaperFigure):
     """Accuracy under FGSM and PGD, and the mean distance that DeepFool and C&W find, against the weight.
 
     A row for each network and data set, a line for each regulariser: the mean over the seeds. Runs with the same
-    settings but for the weight are one line; a run without a weight, as of `Erm`, is a line across.
+    settings but for the weight are one line; a run without a weight, as of `Erm`, is a line across. Where DeepFool or
+    C&W found no adversarial example for some examples of a run, the mean over the others would say nothing of the run:
+    then its panel shows medians, in which those examples are the farthest, and a note counts them.
 
     Args:
-        eps: of FGSM and PGD, Linf.
+        eps: of FGSM and PGD, L∞.
         steps: of PGD.
         searches: of C&W, values of its constant.
         n: the first so many examples; None for all.
@@ -47,7 +51,7 @@ class RobustnessAgainstWeight(PaperFigure):
         attack_runs(runs, self._attacks(), [self._threat()], n=self.n, split=self.split, say=say, others=True)
         for run in runs:
             for attack in self._nearest():
-                found = _distances(run.record, attack)
+                found = _distances(run.record, attack, self.split)
                 if found is None or found.n < len(run.examples(self.split, self.n)):
                     say(f"{run.record.name}: searching for the nearest adversarial examples with {attack.name}")
                     certify_run(run, CertifyConfig(bounds=(), attacks=(attack,), split=self.split, n=self.n))
@@ -67,25 +71,31 @@ class RobustnessAgainstWeight(PaperFigure):
                 raise UserError(
                     f"`run`: {of}: no run has a weight above 0. Give runs of regularisers at several weights."
                 )
+        measured: list[Evaluation | Bounded] = [self._evaluation(record) for record in records]
+        measured += [self._distances(attack, record) for attack in self._nearest() for record in records]
         rows = [
             self._row(f"{key}-{i}" if len(tasks) > 1 else key, 4 * (i - 1), _networks(model), row, names)
             for i, ((model, _), row) in enumerate(zip(tasks, found, strict=True), 1)
         ]
         about = "; ".join(dict.fromkeys(_described(data) for _, data in tasks))
-        return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows), masked(records))
+        notes = (counted(measured), *masked(records))
+        return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows), notes)
 
     def _row(
         self, key: str, first: int, network: str, row: Sequence[Sweep], names: Sequence[str]
     ) -> tuple[LineFigure, ...]:
         """Return the panels of one network."""
         fgsm, pgd = self._attacks()
-        under = f"accuracy at Linf {eps_text('Linf', self.eps)} (%)"
-        panels: list[tuple[str, str, Quantity]] = [
-            ("FGSM", under, partial(self._accuracy, fgsm)),
-            ("PGD", under, partial(self._accuracy, pgd)),
-            *((name, "mean L2 distance (input units)", partial(_mean, a)) for name, a in self._named_nearest()),
+        under = f"accuracy at {NORMS['Linf']} {eps_text('Linf', self.eps)} (%)"
+        panels: list[tuple[str, str, Quantity, tuple[str, ...]]] = [
+            ("FGSM", under, partial(self._accuracy, fgsm), ()),
+            ("PGD", under, partial(self._accuracy, pgd), ()),
         ]
-        return tuple(
+        for name, attack in self._named_nearest():
+            notes = self._not_found(name, attack, row)
+            kind, middle = ("median", median) if notes else ("mean", fmean)
+            panels.append((name, f"{kind} L2 distance (input units)", partial(self._distance, attack, middle), notes))
+        drawn = (
             sweep_figure(
                 f"{key}-{slug(name.lower())}",
                 f"({'abcdefghijklmnopqrstuvwxyz'[(first + k) % 26]}) {name}, {network}",
@@ -95,13 +105,46 @@ class RobustnessAgainstWeight(PaperFigure):
                 y_label=y_label,
                 percent=k < 2,
             )
-            for k, (name, y_label, quantity) in enumerate(panels)
+            for k, (name, y_label, quantity, _) in enumerate(panels)
         )
+        return tuple(replace(one, notes=(*one.notes, *notes)) for one, (*_, notes) in zip(drawn, panels, strict=True))
+
+    def _not_found(self, name: str, attack: MinimumNormAttack, row: Sequence[Sweep]) -> tuple[str, ...]:
+        """Return notes that count the examples without a distance, and name the points without a median."""
+        missing, without = [], []
+        for sweep in row:
+            found = [self._distances(attack, one) for group in sweep.records.values() for one in group]
+            if count := sum(one.values.count(None) for one in found):
+                missing.append(f"{count} of {sum(one.n for one in found)} examples of {sweep.name}")
+            without += [
+                sweep.name if weight is None else f"{sweep.name} at λ = {weight:g}"
+                for weight, group in sweep.records.items()
+                if any(self._distance(attack, median, one) == inf for one in group)
+            ]
+        if not missing:
+            return ()
+        counts = f"{name} found no adversarial example for {', '.join(missing)}: medians, with those as the farthest."
+        return (counts, *([f"{name}, left out for want of a median: {', '.join(without)}."] if without else []))
+
+    def _evaluation(self, record: Record) -> Evaluation:
+        return needed(record, self._attacks(), [self._threat()], split=self.split, others=True)
 
     def _accuracy(self, attack: Attack, record: Record) -> float:
         """Return the accuracy in % that an attack leaves."""
-        found = needed(record, self._attacks(), [self._threat()], others=True)
-        return 100 * alone(found, attack).robust[0].worst_case
+        return 100 * alone(self._evaluation(record), attack).robust[0].worst_case
+
+    def _distance(self, attack: MinimumNormAttack, middle: Callable[[list[float]], float], record: Record) -> float:
+        """Return the middle of the distances of all: 0 of misclassified examples, infinite where none was found."""
+        return middle([inf if value is None else value for value in self._distances(attack, record).values])
+
+    def _distances(self, attack: MinimumNormAttack, record: Record) -> Bounded:
+        found = _distances(record, attack, self.split)
+        if found is None:
+            raise UserError(
+                f"record: {record.name} lacks the distances that {attack.name} alone finds on {self.split} examples. "
+                f"Measure them: meseta certify RUN --bounds [] --attacks '{spelled([attack])}'{of_split(self.split)}"
+            )
+        return found
 
     def _threat(self) -> Threat:
         return Threat("Linf", self.eps)
@@ -116,21 +159,11 @@ class RobustnessAgainstWeight(PaperFigure):
         return [attack for _, attack in self._named_nearest()]
 
 
-def _distances(record: Record, attack: MinimumNormAttack) -> Bounded | None:
-    """Return the distances of one attack alone, of the most examples."""
-    fitting = [one for one in record.bounds if one.kind == "attack" and one.bound == repr(attack)]
+def _distances(record: Record, attack: MinimumNormAttack, split: str) -> Bounded | None:
+    """Return the distances of one attack alone on a split, of the most examples."""
+    wanted = "attack", repr(attack), split
+    fitting = [one for one in record.bounds if (one.kind, one.bound, one.split) == wanted]
     return max(fitting, key=lambda one: one.n) if fitting else None
-
-
-def _mean(attack: MinimumNormAttack, record: Record) -> float | None:
-    """Return the mean distance over all examples, 0 for the misclassified; None where no example has one."""
-    found = _distances(record, attack)
-    if found is None:
-        raise UserError(
-            f"record: {record.name} lacks the distances that {attack.name} alone finds. Measure them: "
-            f"meseta certify RUN --bounds [] --attacks '{spelled([attack])}'"
-        )
-    return found.mean
 
 
 def _networks(model: str) -> str:
@@ -152,8 +185,9 @@ class Guo2(RobustnessAgainstWeight):
     `LeNet300100` and `LeNet5`, fine-tuned (`start_from`) from plainly trained ones.
 
     Source: Guo et al. 2020, figure 2, appendix F. Differs: whiskers show the spread over the seeds, where the paper
-    has the mean of ten alone; it does not say what it counts DeepFool's and C&W's distances in and over: here L2, the
-    mean over all examples, 0 for misclassified ones; FGSM and PGD from our own attacks, PGD with 40 steps.
+    has the mean of ten alone. By its appendix F two of the attacks are l-infinity based and two l2 based, and C&W's
+    figure is the magnitude required in average; it does not say whether misclassified examples count: here as 0. FGSM
+    and PGD from our own attacks, PGD with 40 steps.
     """
 
 

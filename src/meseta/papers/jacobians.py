@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from meseta.autodiff import Decision, ScalarField
 from meseta.checks import whole
 from meseta.errors import UserError
+from meseta.evaluation.gradients import check_pictured
 from meseta.evaluation.record import Measured, Picture, Pictured, Record, read_record
 from meseta.geometry import GradientNorm, GradientSparsity, HessianSpectrum
 from meseta.looking import PictureConfig, check_indices, picture_run
@@ -30,10 +31,10 @@ def take_pictures(
         kept = read_record(run.folder)
         missing = []
         for index in dict.fromkeys(indices):
-            found = _find(kept, field, split, index)
-            if found is None or (hessian and not _has_square(found, hessian)):
+            if _find(kept, field, split, index, hessian) is None:
                 missing.append(index)
         if missing:
+            check_pictured(*run.chosen(split, missing), hessian)
             say(f"{kept.name}: picturing the gradient at {len(missing)} examples")
             picture_run(run, PictureConfig(field=field, split=split, indices=tuple(missing), hessian=hessian))
 
@@ -44,21 +45,23 @@ def _has_square(found: Pictured, side: int) -> bool:
     return picture is not None and picture.shape[1] == found.pictures["input"].shape[0] * side**2
 
 
-def _find(record: Record, field: ScalarField, split: str, index: int) -> Pictured | None:
+def _find(record: Record, field: ScalarField, split: str, index: int, hessian: int = 0) -> Pictured | None:
     wanted = "gradient", repr(field), split, index
-    return next((one for one in record.pictured if (one.kind, one.settings, one.split, one.index) == wanted), None)
+    fitting = (one for one in record.pictured if (one.kind, one.settings, one.split, one.index) == wanted)
+    return next((one for one in fitting if not hessian or _has_square(one, hessian)), None)
 
 
-def pictured(record: Record, field: ScalarField, split: str, index: int) -> Pictured:
-    """Return the pictures of the gradient at an example.
+def pictured(record: Record, field: ScalarField, split: str, index: int, hessian: int = 0) -> Pictured:
+    """Return the pictures of the gradient at an example, with the Hessian of a square of this side where it is not 0.
 
     Raises:
         UserError: the record lacks them.
     """
-    found = _find(record, field, split, index)
+    found = _find(record, field, split, index, hessian)
     if found is None:
+        square = f", with the Hessian of the middle {hessian}×{hessian} pixels," if hessian else ""
         raise UserError(
-            f"`records`: {record.name} lacks pictures of the gradient of {field!r} at {split} example {index}. "
+            f"`records`: {record.name} lacks pictures of the gradient of {field!r}{square} at {split} example {index}. "
             "`meseta figure` with its run takes them."
         )
     return found
@@ -80,7 +83,8 @@ class Yu8(PaperFigure):
 
     Args:
         index: of the example in the pictures.
-        n: the first so many examples in the statistics; 100 as in the paper, which draws them.
+        n: the first so many examples at least in the statistics; 100 as in the paper, which draws them. All that the
+            record has are drawn.
         hessian: side in pixels of the square in the middle whose Hessian is pictured.
         field: the decision function, of smooth networks. On piecewise-linear ones, such as the paper's, its Hessian is
             zero between the kinks: take CrossEntropy() there.
@@ -163,12 +167,7 @@ class Yu8(PaperFigure):
     def _pictures(self, runs: Sequence[Shown]) -> PictureFigure:
         rows = []
         for run in runs:
-            one = pictured(run.record, self.field, self.split, self.index)
-            if not _has_square(one, self.hessian):
-                raise UserError(
-                    f"`hessian`: {run.label} lacks the picture of {self.hessian}×{self.hessian} pixels. `meseta figure "
-                    "Yu8` with its run takes it."
-                )
+            one = pictured(run.record, self.field, self.split, self.index, self.hessian)
             input_, gradient, normalized, hessian = (
                 one.pictures[name] for name in ("input", "gradient", "normalized", "hessian")
             )
@@ -207,7 +206,13 @@ def _statistics(name: str, norm: Measured, sparsity: Measured, spectrum: Measure
     }
     shares = ", ".join(f"{percent(value)} % {what}" for what, value in share.items() if value is not None)
     norms = f"‖J‖₁ = {_mean(norm.mean)}, Σ|λ| = {_mean(spectrum.parts['nuclear'].mean)}"
-    return f"{name}, means of {norm.n} examples: {norms}; {shares}."
+    counts = norm.n, sparsity.n, spectrum.n
+    n = (
+        f"{norm.n}"
+        if len(set(counts)) == 1
+        else f"{norm.n} (‖J‖₁), {sparsity.n} (entries) and {spectrum.n} (eigenvalues)"
+    )
+    return f"{name}, means of {n} examples: {norms}; {shares}."
 
 
 def _mean(value: float | None) -> str:

@@ -8,11 +8,11 @@ from meseta.attacks import PGD, AutoAttack
 from meseta.errors import UserError
 from meseta.evaluation.record import Evaluation, Record
 from meseta.evaluation.suites import Suite
-from meseta.papers.attacked import evaluations, masked
+from meseta.papers.attacked import counted, evaluations, masked, of_split
 from meseta.papers.base import PaperFigure
 from meseta.papers.sweeps import Sweep, sweep_figure, sweeps
-from meseta.papers.watched import watched
-from meseta.report.comparison import eps_text, runs_of
+from meseta.papers.watched import WatchedFigure, shared
+from meseta.report.comparison import NORMS, eps_text, runs_of
 from meseta.report.curves import (
     WORST,
     Logged,
@@ -32,32 +32,49 @@ THREAT = Threat("Linf", 8 / 255)
 WATCH = Watch(
     every=20, splits=("train", "val", "test"), attacks=(PGD(threat=THREAT, steps=10), AutoAttack(threat=THREAT))
 )
-"""What the figures over the epochs are drawn from, as near to the paper as it can be read."""
-
-
-def _accuracies(records: Sequence[Record]) -> list[Logged]:
-    """Return the accuracies that all records have, at least one of them under attack; worst cases are left out."""
-    watched(records, lambda one: bool(one.attack), WATCH)
-    return watched(records, lambda one: one.is_accuracy and one.attack != WORST, WATCH)
+"""What the figures over the epochs are drawn from, as near to the paper as it can be read: it keeps every 20th epoch
+from the 10th on, a watch looks at the 20th, the 40th, ..."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Haat1(PaperFigure):
+class WatchedAccuracies(WatchedFigure):
+    """What both figures over the epochs share."""
+
+    @property
+    def watch(self) -> Watch:
+        """What to train with."""
+        return WATCH
+
+    def is_drawn(self, one: Logged) -> bool:
+        """Return whether this is an accuracy under attack; clean ones are drawn beside it."""
+        return bool(one.attack)
+
+    def _accuracies(self, records: Sequence[Record]) -> list[Logged]:
+        """Return the accuracies that all records have, at least one of them under attack; no worst cases."""
+        self.check_watched(records)
+        shared(records, self.is_drawn)
+        return shared(records, lambda one: one.is_accuracy and one.attack != WORST)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Haat1(WatchedAccuracies):
     """Accuracy over the epochs of training with HAAT: training and validation examples, clean and under attack.
 
     The paper shows the best validation accuracy at epoch 89 of 200, and overfitting under AutoAttack after epoch 100.
     Runs: trained with `Haat` and watched every 20 epochs; a panel each.
 
     Source: Mei et al. 2022, figure 1. Differs: every accuracy that was watched is drawn, each under its own name, where
-    the paper does not say which attack its validation accuracy is under; on the first examples of each split.
+    the paper does not say which attack its validation accuracy is under; on the first examples of each split; after
+    epochs 20, 40, ..., where the paper keeps epochs 10, 30, ...
     """
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return a row for each run: clean accuracy, and accuracy under attack, a line for each split and attack."""
         rows: list[tuple[LineFigure, ...]] = []
         notes: list[str] = []
+        self.check_watched(records)
         for run in runs_of(records):
-            names = _accuracies([run.record])
+            names = self._accuracies([run.record])
             clean = [one for one in names if not one.attack]
             panels = (
                 self._panel(f"{self.key}-{run.style}-clean", f"{run.short}, clean", run.record, clean, 0),
@@ -76,7 +93,7 @@ class Haat1(PaperFigure):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Haat4(PaperFigure):
+class Haat4(WatchedAccuracies):
     """Accuracy over the epochs of training, PGD training against HAAT: a panel for each split and attack.
 
     The paper shows both alike, HAAT a little better under AutoAttack.
@@ -90,7 +107,7 @@ class Haat4(PaperFigure):
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return a panel for each accuracy that all runs were watched for, a line for each run."""
         runs = runs_of(records)
-        names = _accuracies(records)
+        names = self._accuracies(records)
         panels = [curves_over_epochs(f"{self.key}-{k}", str(one), [one], runs) for k, one in enumerate(names)]
         return PanelFigure(self.key, "Accuracy over training", in_rows(panels, 3), upper_bounds(runs, names))
 
@@ -100,7 +117,7 @@ class _Tuning(PaperFigure):
     """Accuracy against one setting of HAAT, clean and under attack; several seeds give a spread.
 
     Args:
-        eps: Linf.
+        eps: L∞.
         suite: what the runs that lack it are attacked with.
         n: the first so many examples; None for all.
         split: whose examples.
@@ -145,7 +162,7 @@ class _Tuning(PaperFigure):
                 lines.append((f"under attack{end}", len(lines), part, self._robust))
         figure = sweep_figure(
             self.key,
-            f"HAAT against its {self.x_label}, suite {self.suite} at Linf {eps_text('Linf', self.eps)}",
+            f"HAAT against its {self.x_label}, suite {self.suite} at {NORMS['Linf']} {eps_text('Linf', self.eps)}",
             lines,
             x_label=f"{self.x_label} {self.x_name}",
             x_name=self.x_name,
@@ -153,7 +170,10 @@ class _Tuning(PaperFigure):
             percent=True,
             log_x=self.log_x,
         )
-        return replace(figure, of_attacks=True, notes=(*figure.notes, *masked(records)))
+        drawn = [record for sweep in found for group in sweep.records.values() for record in group]
+        notes = (counted([self._needed(record) for record in drawn]), *figure.notes, *masked(drawn))
+        ticks = {} if self.log_x else {x: f"{x:g}" for sweep in found for x in sweep.values}
+        return replace(figure, of_attacks=True, notes=notes, ticks=ticks)
 
     def _clean(self, record: Record) -> float:
         return 100 * self._needed(record).clean_accuracy
@@ -165,11 +185,12 @@ class _Tuning(PaperFigure):
         return norm == "Linf" and eps == self.eps
 
     def _evaluation(self, record: Record) -> Evaluation | None:
-        """Return the evaluation by the suite, of the most examples."""
+        """Return the evaluation by the suite on the split, of the most examples."""
         fitting = [
             one
             for one in evaluations(record)
-            if one.suite == self.suite and any(self._is(robust.norm, robust.eps) for robust in one.robust)
+            if (one.suite, one.split) == (self.suite, self.split)
+            and any(self._is(robust.norm, robust.eps) for robust in one.robust)
         ]
         return max(fitting, key=lambda one: one.n) if fitting else None
 
@@ -177,8 +198,9 @@ class _Tuning(PaperFigure):
         found = self._evaluation(record)
         if found is None:
             raise UserError(
-                f"record: {record.name} was not attacked with the suite {self.suite} at Linf {self.eps:g}. Measure it: "
-                f"meseta evaluate RUN --suite {self.suite} --norm Linf --eps {self.eps!r}"
+                f"record: {record.name} was not attacked with the suite {self.suite} at {NORMS['Linf']} {self.eps:g} "
+                f"on {self.split} examples. Measure it: meseta evaluate RUN --suite {self.suite} --norm Linf "
+                f"--eps {self.eps!r}{of_split(self.split)}"
             )
         return found
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from numbers import Real
 from statistics import fmean
 from typing import Any
@@ -12,7 +13,12 @@ from meseta.report.comparison import unique
 from meseta.report.figure import LineFigure, Series
 
 APART = ("name", "out", "seed", "start_from", "accelerator", "watch")
-"""Parts of a configuration in which runs of one line may differ: seeds, and what has no part in the training."""
+"""Parts of a configuration in which runs of one line may differ: seeds, and what has no part in the training.
+
+Runs that were fine-tuned may each start from their own baseline, but are no seeds of runs from scratch.
+"""
+START = "start"
+"""Stands for whether a run was fine-tuned, among the settings in which sweeps differ."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def sweeps(records: Sequence[Record], setting: str, *, besides: Sequence[str] = 
     sorted_out: dict[str, list[tuple[Record, dict[str, float]]]] = {}
     settings: dict[str, dict[str, Any]] = {}
     for record in records:
-        flat = _flat(record.config)
+        flat = flattened(record.config)
         if "objective.class_path" not in flat:
             raise UserError(f"record: {record.name} does not say how it was trained, so that it is in no sweep.")
         found = {
@@ -65,6 +71,7 @@ def sweeps(records: Sequence[Record], setting: str, *, besides: Sequence[str] = 
         numbers = {path: value or 0.0 for path, value in found.items()}
         loose = {path for path in flat if path in found or any(_is(name, path) for name in besides)}
         rest = {k: v for k, v in flat.items() if k not in loose and k.split(".")[0] not in APART}
+        rest[START] = "from scratch" if flat.get("start_from") is None else "fine-tuned"
         identity = repr(sorted(rest.items()))
         settings[identity] = rest
         sorted_out.setdefault(identity, []).append((record, numbers))
@@ -103,11 +110,11 @@ def sweep_figure(
 
     Args:
         lines: the name of each, the number of its style, the sweep, and what is drawn of a record, in % or in units of
-            the y axis; None where it has none, which is left out.
+            the y axis; None where it has none, which is left out. A point whose mean is not finite is left out too.
     """
     places = [x for _, _, sweep, _ in lines for x in sweep.values]
     drawn = [_line(name, style, sweep, value, places) for name, style, sweep, value in lines]
-    seeds = [len(group) for _, _, sweep, _ in lines for group in sweep.records.values()]
+    seeds = [len(_by_seed(group)) for _, _, sweep, _ in lines for group in sweep.records.values()]
     return LineFigure(
         key=key,
         title=title,
@@ -132,12 +139,21 @@ def _line(
 ) -> Series:
     points: list[tuple[float, float, float, float]] = []
     for place, group in sweep.records.items():
-        values = [v for v in map(value, group) if v is not None]
-        if values:
+        found = [[v for v in map(value, runs) if v is not None] for runs in _by_seed(group)]
+        values = [fmean(of_seed) for of_seed in found if of_seed]
+        if values and isfinite(fmean(values)):
             summary = fmean(values), min(values), max(values)
             points += [(x, *summary) for x in ([place] if place is not None else [min(places), max(places)])]
     x, y, low, high = (tuple(point[k] for point in points) for k in range(4))
     return Series(name, style, x, y, low, high)
+
+
+def _by_seed(group: Sequence[Record]) -> list[list[Record]]:
+    """Return the runs seed by seed; runs fine-tuned from different baselines have different seeds."""
+    found: dict[tuple[object, object], list[Record]] = {}
+    for record in group:
+        found.setdefault((record.config.get("seed"), record.config.get("start_from")), []).append(record)
+    return list(found.values())
 
 
 def _by_value(
@@ -168,7 +184,7 @@ def _number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def _flat(config: object, path: str = "") -> dict[str, Any]:
+def flattened(config: object, path: str = "") -> dict[str, Any]:
     """Return the leaves of nested settings by their dotted paths."""
     if isinstance(config, Mapping):
         entries = [(str(key), value) for key, value in config.items()]
@@ -177,7 +193,9 @@ def _flat(config: object, path: str = "") -> dict[str, Any]:
     else:
         return {path: config}
     return {
-        leaf: value for key, inner in entries for leaf, value in _flat(inner, f"{path}.{key}" if path else key).items()
+        leaf: value
+        for key, inner in entries
+        for leaf, value in flattened(inner, f"{path}.{key}" if path else key).items()
     }
 
 
@@ -189,13 +207,15 @@ def _names(settings: Sequence[Mapping[str, Any]]) -> list[str]:
         alike = [other for other, its in zip(settings, objectives, strict=True) if its == name]
         paths = dict.fromkeys(path for other in alike for path in other)
         apart = [path for path in paths if len({repr(other.get(path)) for other in alike}) > 1]
-        differing = [f"{path.split('.')[-1]}={one[path]}" for path in apart if path in one]
+        differing = [
+            one[path] if path == START else f"{path.split('.')[-1]}={one[path]}" for path in apart if path in one
+        ]
         names.append(", ".join([name, *differing]))
     return unique(names)
 
 
 def _objective(settings: Mapping[str, Any]) -> str:
-    """Return the class of the objective and of those inside it; a schedule is none."""
+    """Return the class of the objective and of those inside it; a schedule is none, nor is a plain `Erm` inside."""
     inside = [
         path
         for path in settings
@@ -203,4 +223,5 @@ def _objective(settings: Mapping[str, Any]) -> str:
         and path.endswith("class_path")
         and not {"attack", "solver", "schedules", "loss", "threat", "start"} & set(path.split("."))
     ]
-    return " + ".join(str(settings[path]) for path in inside if settings[path] != "Scheduled")
+    classes = [str(settings[path]) for path in inside if settings[path] != "Scheduled"]
+    return " + ".join([one for one in classes if one != "Erm"] or classes)

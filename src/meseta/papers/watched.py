@@ -1,38 +1,71 @@
 """Curves over the epochs of runs that were watched while they were trained."""
 
+import shlex
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from meseta.errors import UserError
 from meseta.evaluation.record import Record
 from meseta.papers.attacked import spelled
+from meseta.papers.base import PaperFigure
 from meseta.report.curves import Logged, logged_by
 from meseta.training import Watch
+from meseta.workflow import Run
 
 
-def watched(records: Sequence[Record], wanted: Callable[[Logged], bool], watch: Watch) -> list[Logged]:
+@dataclass(frozen=True, kw_only=True)
+class WatchedFigure(PaperFigure):
+    """A figure over the epochs of runs that were watched: what they lack only training again can give."""
+
+    @property
+    @abstractmethod
+    def watch(self) -> Watch:
+        """What to train with."""
+
+    @abstractmethod
+    def is_drawn(self, one: Logged) -> bool:
+        """Return whether this is drawn; each run must have some of it."""
+
+    def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
+        """Raise unless all runs were watched.
+
+        Raises:
+            UserError: names those that were not, and the command that trains them again.
+        """
+        self.check_watched([run.record for run in runs], [run.folder for run in runs])
+
+    def check_watched(self, records: Sequence[Record], folders: Sequence[Path] = ()) -> None:
+        """Raise unless each record has some of what is drawn; `folders` are the runs' where they are known."""
+        lacking = [i for i, record in enumerate(records) if not any(map(self.is_drawn, logged_by([record])))]
+        if not lacking:
+            return
+        names = list(dict.fromkeys(records[i].name for i in lacking))
+        known = list(dict.fromkeys(folders[i] for i in lacking)) if folders else []
+        run = " or ".join(map(str, known)) or "its folder"
+        config, name, where = "RUN/config.yaml", "NAME", f", where RUN is {run} and NAME a new name"
+        if len(known) == 1:
+            config, name, where = str(known[0] / "config.yaml"), f"{known[0].name}-watched", ""
+        raise UserError(
+            f"record: {', '.join(names)} {'has' if len(names) == 1 else 'have'} no history of what is drawn, which is "
+            f"logged in training alone. Train again with a watch{where}: meseta train --config {shlex.quote(config)} "
+            f"--name {shlex.quote(name)} {options(self.watch)}"
+        )
+
+
+def shared(records: Sequence[Record], wanted: Callable[[Logged], bool]) -> list[Logged]:
     """Return what is wanted of the records' histories, as far as all records have it.
 
-    Args:
-        records: of runs that were watched.
-        wanted: tells what is drawn; each record must have some of it.
-        watch: what to train with, for the error.
-
     Raises:
-        UserError: a record without any; records that have nothing of it in common.
+        UserError: records that have nothing of it in common.
     """
     found = [[one for one in logged_by([record]) if wanted(one)] for record in records]
-    for record, names in zip(records, found, strict=True):
-        if not names:
-            raise UserError(
-                f"record: {record.name} has no history of what is drawn, which is logged in training alone. Train it "
-                f"again with a watch, for example: meseta train --config {record.name}/config.yaml --name watched "
-                f"{options(watch)}"
-            )
-    shared = [one for one in found[0] if all(one in names for names in found)]
-    if not shared:
+    common = [one for one in found[0] if all(one in names for names in found)]
+    if not common:
         each = "; ".join(f"{r.name}: {', '.join(map(str, names))}" for r, names in zip(records, found, strict=True))
         raise UserError(f"records: the runs were watched with different settings, {each}. Watch them alike.")
-    return shared
+    return common
 
 
 def options(watch: Watch) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from meseta.evaluation.record import Profile, Record
-from meseta.report.comparison import Run, runs_of, slug, unique
+from meseta.report.comparison import NORMS, Run, runs_of, significant, slug, unique
 from meseta.report.figure import Figure, LineFigure, PanelFigure, Series
 
 
@@ -26,6 +26,12 @@ def _side_by_side(key: str, members: Sequence[tuple[Run, Profile]]) -> Figure:
     return PanelFigure(key, f"{first.name}, {first.split} example {first.index}", (tuple(panels),))
 
 
+def _axis(one: Profile) -> str:
+    """Return what is along x, with the length of the whole step."""
+    lengths = ", ".join(f"{NORMS[norm]} length {significant(length)}" for norm, length in one.lengths.items())
+    return f"{one.x_label}, of a step of {lengths}" if lengths else one.x_label
+
+
 def profile_panel(run: Run, one: Profile, key: str) -> LineFigure:
     """Return the curves of one profile of a run; where one is not finite it has no point, and a note says so."""
     curves = {
@@ -41,7 +47,7 @@ def profile_panel(run: Run, one: Profile, key: str) -> LineFigure:
     return LineFigure(
         key=key,
         title=f"{run.short}: {one.name}, {one.split} example {one.index}",
-        x_label=one.x_label,
+        x_label=_axis(one),
         y_label=one.y_label,
         series=tuple(series),
         notes=tuple(

@@ -125,12 +125,17 @@ def _terms(
 
 def _attack_names(attacks: Sequence[Attack]) -> list[str]:
     """Return names with norm and eps, and with the settings that tell those of one name apart."""
-    names = [f"{attack.name} {_threat_name(attack)}" for attack in attacks]
+    names = [attack_name(attack) for attack in attacks]
     alike = [[a for a, other in zip(attacks, names, strict=True) if other == name] for name in names]
     return [
         " ".join([name, *_differences(group)[group.index(attack)]])
         for name, attack, group in zip(names, attacks, alike, strict=True)
     ]
+
+
+def attack_name(attack: Attack) -> str:
+    """Return what accuracy under an attack is logged as: its name, norm and eps."""
+    return f"{attack.name} {_threat_name(attack)}"
 
 
 def _threat_name(attack: Attack) -> str:
