@@ -127,7 +127,8 @@ class SurfacePanels(PaperFigure):
             for number, (cell, surface) in enumerate(flat)
         )
         in_rows = tuple(tuple(next(panels) for _ in row) for row in rows)
-        notes = _notes([(named[cell.run].short, surface) for cell, surface in flat])
+        off = [surface.path.off for cell, surface in flat if surface.path and not cell.relief]
+        notes = _notes([(named[cell.run].short, surface) for cell, surface in flat], off)
         return PanelFigure(self.key, self.title, in_rows, notes)
 
     def _settled(self, first: Record) -> Self:
@@ -158,12 +159,11 @@ def _span(flat: Sequence[tuple[Cell, Surface]], cell: Cell) -> tuple[float, floa
     return common_span(like, field_name(cell.field))
 
 
-def _notes(shown: Sequence[tuple[str, Surface]]) -> tuple[str, ...]:
-    """Return what a reader must know of all the panels, each once."""
+def _notes(shown: Sequence[tuple[str, Surface]], off: Sequence[float]) -> tuple[str, ...]:
+    """Return what a reader must know of all the panels, each once; `off` tells how far paths on maps leave them."""
     surfaces = [surface for _, surface in shown]
     inputs = sorted({(one.index, one.label) for one in surfaces if one.index is not None and one.label is not None})
     examples = [f"example {index} (label {label})" for index, label in inputs]
-    off = [one.path.off for one in surfaces if one.path]
     notes = [f"Test {', '.join(examples)}."] if examples else []
     notes += [*caveats(surfaces), "Panels of one field share a scale of colours."]
     if off:
