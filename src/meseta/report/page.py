@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from meseta.evaluation.record import Record
+from meseta.files import write_text
 from meseta.report.attack_tables import attack_tables, find
 from meseta.report.comparison import NORMS, MeasureGroup, Run, eps_text, measure_groups, runs_of, threats_of
 from meseta.report.curves import history_figures
@@ -25,7 +26,7 @@ from meseta.report.sandwich import KINDS, largest, sandwiches
 from meseta.report.surfaces import surface_figures
 from meseta.report.table import Cell, Column, comparison_table, transformations, worst_case_cell
 from meseta.report.verdict import Examined, Word, examined, is_broken, masking_of, matrix, verdict
-from meseta.report.web import fill, run_keys, write_page
+from meseta.report.web import fill, run_keys
 
 
 def write_report(records: Sequence[Record], path: Path) -> None:
@@ -35,7 +36,7 @@ def write_report(records: Sequence[Record], path: Path) -> None:
         UserError: no record, or `path` is a folder.
         MissingExtra: jinja2, plotly or pillow is not installed.
     """
-    write_page(path, render(records))
+    write_text(path, render(records))
 
 
 def render(records: Sequence[Record]) -> str:
@@ -169,6 +170,9 @@ def _doubts(run: Run) -> Iterable[str]:
     for one in run.record.measures:
         if one.nonfinite:
             yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."
+    for profile in run.record.profiles:
+        if all(value is None for curve in profile.curves.values() for value in curve):
+            yield f"{run.label}: {profile.name} at {profile.split} example {profile.index} is finite nowhere."
     for bound in run.record.bounds:
         if bound.ignored:
             yield f"{run.label}: the judge did not accept {bound.ignored} results of {bound.name}."
