@@ -146,8 +146,8 @@ def escape_latex(text: str) -> str:
 
 
 def _latex_character(character: str) -> str:
-    letter, *accents = unicodedata.normalize("NFD", character)
-    known = letter.isascii() and letter.isprintable() and accents != [_OGONEK] and character <= "ſ"
+    parts = unicodedata.normalize("NFD", character)
+    known = parts[0].isascii() and character.isprintable() and _OGONEK not in parts and character <= "ſ"
     return character if known or character in "ßæøœłÆØŒŁ" else "?"
 
 
