@@ -47,7 +47,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 def escape_markdown(text: str) -> str:
     """Write text so that Markdown shows it as it is, inside a table too; underscores within words need no escape."""
-    escaped = re.sub(r"([\\`*\[\]<>|~])|(?<!\w)(_)|(_)(?!\w)", lambda match: "\\" + match[0], text)
+    escaped = re.sub(r"([\\`*\[\]<>|~])|(?<!\w)(_)|(_)(?!\w)", lambda match: "\\" + match[0], printable(text))
     return escaped.replace("&", "&amp;")
 
 

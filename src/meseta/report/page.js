@@ -118,14 +118,16 @@ function drawRelief(plot) {
   const { x, y, z, zmin, zmax, colorscale, colorbar, hovertemplate, meta } = data[0];
   const boundary = data.some(trace => trace.meta.z_of === 0);
   const contours = boundary ? { z: { show: true, start: 0, end: 0.5, size: 1, color: "#000000", width: 4 } } : {};
+  const far = plot.clientWidth < 450 ? 1.4 : 1; // with room for the titles
   const ink = { color: colour("--ink"), gridcolor: colour("--line"), showspikes: false, tickfont: { size: 10 } };
-  const axis = title => ({ title: { text: wrapped(title.text, 160), font: { size: 11 } }, nticks: 5, ...ink });
+  const axis = title => ({ title: { text: wrapped(title.text, 160), font: { size: far > 1 ? 10 : 11 } }, nticks: 5, ...ink });
+  const air = (zmax - zmin) / 10;
   const scene = {
     xaxis: axis(layout.xaxis.title),
     yaxis: axis(layout.yaxis.title),
-    zaxis: { ...axis({ text: "" }), range: [zmin, zmax] }, // of the height tells the bar of colours
+    zaxis: { ...axis({ text: "" }), range: [zmin - air, zmax + air] }, // the bar of colours says what height is
     aspectmode: "cube",
-    camera: { eye: { x: -1.7, y: -1.95, z: 1.35 }, center: { x: 0, y: 0, z: -0.2 } },
+    camera: { eye: { x: -1.7 * far, y: -1.95 * far, z: 1.35 * far }, center: { x: 0, y: 0, z: -0.2 } },
   };
   const { paper_bgcolor, font } = layout;
   const surface = { type: "surface", x, y, z, cmin: zmin, cmax: zmax, colorscale, colorbar, hovertemplate, meta, contours };

@@ -10,7 +10,7 @@ from meseta.report.figure import Figure, LineFigure, PanelFigure, Series
 
 
 def profile_figures(records: Sequence[Record]) -> list[Figure]:
-    """Return a figure for each profile that is finite anywhere, runs side by side where settings and example are one."""
+    """Return a figure for each profile that is finite anywhere, runs with its settings and example side by side."""
     runs = runs_of(records)
     groups: dict[tuple[str, str, str, int], list[tuple[Run, Profile]]] = {}
     for run in runs:
