@@ -216,6 +216,43 @@ def test_report_from_runs(run, tmp_path, capsys):
     assert str(page) in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["r.md", "r.csv", "r.tex", "v1.2"])
+def test_a_report_is_an_html_page(run, tmp_path, capsys, name):
+    assert main(["report", str(run), "--out", str(tmp_path / name)]) == 2
+    assert "`out` must be a page, NAME.html" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def names_in(folder):
+    return {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ["report", "RUN", "--out", "FOLDER/report.html"],
+        ["surface", "RUN", "--resolution", "3", "--out", "FOLDER/figures"],
+        ["figure", "haat-5", "RUN", "--n", "4", "--out", "FOLDER/figures/below"],
+    ],
+)
+def test_a_file_in_the_way_is_named_before_the_work(run, tmp_path, capsys, call):
+    (tmp_path / "figures").write_text("mine")
+    before = (run / "record.json").read_bytes()
+    assert main([word.replace("RUN", str(run)).replace("FOLDER", str(tmp_path)) for word in call]) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'figures'} is a file" in err
+    assert err.count("\n") == 1
+    assert (run / "record.json").read_bytes() == before
+    assert names_in(tmp_path) == {"figures"}
+
+
+def test_a_folder_where_a_table_should_be_is_named_before_anything_is_written(run, tmp_path, capsys):
+    (tmp_path / "a.tex").mkdir()
+    assert main(["report", str(run), "--out", str(tmp_path / "a.html")]) == 2
+    assert f"{tmp_path / 'a.tex'} is a folder" in capsys.readouterr().err
+    assert names_in(tmp_path) == {"a.tex"}
+
+
 def test_list_names_everything(capsys):
     assert main(["list"]) == 0
     shown = capsys.readouterr().out

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from meseta.errors import UserError, require, unknown_name
+from meseta.errors import UserError, printable, require, unknown_name
 from meseta.version import __version__
 
 if TYPE_CHECKING:
@@ -51,15 +51,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise unknown_name("verb", arguments[0], VERBS)
         VERBS[arguments[0]](arguments[1:])
     except UserError as error:
-        print(f"meseta: error: {error}", file=sys.stderr)
-        return 2
+        return _fail(str(error))
     except OSError as error:
-        print(f"meseta: error: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
-        return 2
+        return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "torch":
+            raise
+        return _fail(f"`meseta {arguments[0]}` needs torch. Install it with: pip install torch")
     except KeyboardInterrupt:
         print("meseta: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _fail(message: str) -> int:
+    print(f"meseta: error: {printable(message)}", file=sys.stderr)
+    return 2
 
 
 def demo(arguments: list[str]) -> None:
@@ -71,8 +78,10 @@ def demo(arguments: list[str]) -> None:
     require("report", "jinja2", "matplotlib", "plotly")  # before hours of training, not after
     own = any(argument.split("=")[0] == "--config" for argument in arguments)
     config, _ = parse(options, Comparison, _with_recipes(arguments if own else ["--config", "demo", *arguments]))
+    page = config.folder / "report.html"
+    _check_page(page)
     records = compare(config, progress=sys.stderr.isatty(), say=_say)
-    _report(records, config.folder / "report.html")
+    _report(records, page)
 
 
 def train(arguments: list[str]) -> None:
@@ -131,10 +140,12 @@ def _say_doubt(masking: "Masking | None") -> None:
 def measure(arguments: list[str]) -> None:
     """Measure a run."""
     from meseta.configuration import parser
+    from meseta.files import check_folder
     from meseta.workflow import MeasureConfig, measure_run
 
     options = parser(MeasureConfig, prog="meseta measure", description="Curvature and gradients of a run.")
     config, run, _ = _with_run(options, MeasureConfig, arguments)
+    check_folder(run.folder / "figures")
     total = len(run.examples(config.split, config.n)) * len(config.measures)
     with _progress("measuring", total) as advance:
         record = measure_run(run, config, progress=advance)
@@ -145,6 +156,7 @@ def measure(arguments: list[str]) -> None:
 def certify(arguments: list[str]) -> None:
     """Take bounds on a run."""
     from meseta.configuration import parser
+    from meseta.files import check_folder
     from meseta.workflow import CertifyConfig, certify_run, settle
 
     options = parser(
@@ -153,6 +165,7 @@ def certify(arguments: list[str]) -> None:
         description="Certified radii, estimates, proxies and the smallest attacks of a run, per example.",
     )
     config, run, _ = _with_run(options, CertifyConfig, arguments)
+    check_folder(run.folder / "figures")
     config, refused = settle(run, config)
     for reason in refused:
         _say(f"left out: {reason}")
@@ -166,6 +179,7 @@ def certify(arguments: list[str]) -> None:
 def surface(arguments: list[str]) -> None:
     """Look at a surface of runs."""
     from meseta.configuration import parse, parser
+    from meseta.files import check_folder
     from meseta.looking import SurfaceConfig, surface_runs
     from meseta.report.surfaces import surface_figures
     from meseta.workflow import load_run
@@ -186,6 +200,8 @@ def surface(arguments: list[str]) -> None:
     options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
     config, parsed = parse(options, SurfaceConfig, _names(_names(arguments, "axes", "axes"), "field", "fields"))
     require("report", "jinja2", "matplotlib", "plotly")  # before the work, not after
+    folder = Path(parsed["out"] or Path(parsed["runs"][0], "figures"))
+    check_folder(folder)
     runs = [load_run(Path(run), device=parsed["device"]) for run in parsed["runs"]]
     side = config.resolution or (101 if config.space == "input" else 31)
     with _progress("looking", len(runs) * side**2) as advance:
@@ -194,7 +210,7 @@ def surface(arguments: list[str]) -> None:
     for drawn in surface_figures(seen):
         for note in drawn.notes:
             _say(note)
-        _save_figure(drawn, Path(parsed["out"]) if parsed["out"] else runs[0].folder / "figures")
+        _save_figure(drawn, folder)
 
 
 def _names(arguments: Sequence[str], option: str, field: str) -> list[str]:
@@ -238,10 +254,14 @@ def report(arguments: list[str]) -> None:
         description="One HTML page, figures as PDF and PNG, and the table as Markdown, CSV and LaTeX, from records.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, or folders of runs")
-    parser.add_argument("--out", type=Path, help="the page; report.html beside the first run's record if left out")
+    parser.add_argument(
+        "--out", type=Path, help="the page, NAME.html; report.html beside the first run's record if left out"
+    )
     parsed = parser.parse_args(arguments)
     first = parsed.runs[0] if parsed.runs[0].is_dir() else parsed.runs[0].parent
-    _report(find_records(parsed.runs), parsed.out or first / "report.html")
+    records, page = find_records(parsed.runs), parsed.out or first / "report.html"
+    _check_page(page)
+    _report(records, page)
 
 
 def show(arguments: list[str]) -> None:
@@ -264,6 +284,7 @@ def figure(arguments: list[str]) -> None:
     """Draw a figure of one of the papers."""
     from meseta.configuration import parse, parser
     from meseta.evaluation.record import read_record
+    from meseta.files import check_folder
     from meseta.registry import paper_figures, summary
     from meseta.workflow import load_run
 
@@ -283,9 +304,11 @@ def figure(arguments: list[str]) -> None:
     chosen, parsed = parse(options, figures[name], arguments[1:])
     chosen.check_runs(len(parsed["runs"]))
     require("report", "jinja2", "matplotlib", "plotly")
+    folder = Path(parsed["out"])
+    check_folder(folder)
     runs = [load_run(Path(run), device=parsed["device"]) for run in parsed["runs"]]
     chosen.take(runs, _say)
-    _save_figure(chosen.draw([read_record(run.folder) for run in runs]), Path(parsed["out"]))
+    _save_figure(chosen.draw([read_record(run.folder) for run in runs]), folder)
 
 
 def _save_figure(drawn: "Figure", folder: Path) -> None:
@@ -410,6 +433,25 @@ def _claim(recipe: Path) -> str:
     return recipe.read_text(encoding="utf-8").split("\n")[0].lstrip("# ")
 
 
+_TABLES = (".md", ".csv", ".tex")
+
+
+def _check_page(page: Path) -> None:
+    """Raise where a report cannot be written at `page` and beside it."""
+    from meseta.files import check_file, check_folder
+
+    if page.suffix != ".html":
+        raise UserError(f"`out` must be a page, NAME.html, got {page}. Tables and figures are written beside it.")
+    for suffix in (".html", *_TABLES):
+        check_file(page.with_suffix(suffix))
+    check_folder(_figures_of(page))
+
+
+def _figures_of(page: Path) -> Path:
+    """Return the folder of a report's figures, one for each page."""
+    return page.parent / ("figures" if page.name == "report.html" else f"{page.stem}-figures")
+
+
 def _report(records: "list[Record]", page: Path) -> None:
     from meseta.files import write_text
     from meseta.report import (
@@ -423,11 +465,15 @@ def _report(records: "list[Record]", page: Path) -> None:
     )
 
     _show(records)
+    former = page.read_text(encoding="utf-8", errors="replace") if page.exists() else ""
     write_report(records, page)
-    write_figures(records, page.parent / "figures")
+    drawn = {file.stem for file in write_figures(records, _figures_of(page))}
+    for key in set(re.findall(r'<figure id="figure-([\w-]+)"', former)) - drawn:  # of runs that it reported before
+        for suffix in (".pdf", ".png"):
+            (_figures_of(page) / f"{key}{suffix}").unlink(missing_ok=True)
     table = comparison_table(records)
-    texts = {".md": to_markdown(table, read_with_care(records)), ".csv": to_csv(table), ".tex": to_latex(table)}
-    for suffix, text in texts.items():
+    texts = (to_markdown(table, read_with_care(records)), to_csv(table), to_latex(table))
+    for suffix, text in zip(_TABLES, texts, strict=True):
         write_text(page.with_suffix(suffix), text)
     _say(f"report: {page}")
 
@@ -459,7 +505,7 @@ def _show(records: "list[Record]", *, rerun: bool = False) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(printable(text), flush=True)
 
 
 @contextmanager

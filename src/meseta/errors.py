@@ -1,4 +1,4 @@
-"""What a user did that cannot work: the command line shows it as one line and exits with 2."""
+"""What a user did that cannot work: the command line shows it as one line of safe text and exits with 2."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -25,6 +25,13 @@ def require(extra: str, *packages: str) -> None:
     for package in packages:
         if find_spec(package) is None:
             raise MissingExtra(package, extra)
+
+
+def printable(text: str) -> str:
+    """Return the text without what a terminal would obey, or what would turn around the text beside it."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\xa0\u202f" else " " if c.isspace() else "�" for c in text)
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -10,6 +10,7 @@ from meseta.errors import UserError
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it over `path`; on any error leave no trace."""
+    check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -27,6 +28,22 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path`, whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def check_file(path: Path) -> None:
+    """Raise where no file can be written at `path`: asked before the work, not after."""
+    if path.is_dir():
+        raise UserError(f"output: {path} is a folder. Give a file, or move the folder away.")
+    check_folder(path.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Raise where `folder` can neither be written into nor be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"output folder: {there} is a file. Give another folder, or move the file away.")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"output folder: {there} cannot be written into. Give another folder.")
 
 
 def check_new_folder(folder: Path) -> None:

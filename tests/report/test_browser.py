@@ -1,8 +1,10 @@
 """The pages as a reader meets them, in headless Chromium: nothing missing or cut off, no complaint, no request."""
 
 import math
+import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,15 +123,29 @@ def test_the_report_in_every_look(browser: Any, tmp_path: Path) -> None:
     page.locator(".key").first.click()
     assert page.evaluate(lines) == before - 1
 
+    titles = page.locator("#comparison-table thead tr:last-child th").all_text_contents()
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert opened.undrawn() == 0
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 1017, "height": 700})  # A4 across, without its margins
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1017
+    parts = page.locator("table.sortable:visible").all()
+    printed = [part.locator("thead tr:last-child th").all_text_contents() for part in parts]
+    assert len(parts) > 1
+    assert [title for part in printed for title in part[1:]] == titles[1:]
+    assert {part[0] for part in printed} == {"Run"}
+    assert all(
+        part.locator("tbody td, tbody th").count() == 6 * len(names) for part, names in zip(parts, printed, strict=True)
+    )
     page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.locator("table.sortable").count() == 1
     assert opened.troubles == []
 
 
 def test_a_map_turns_into_a_relief_and_back(browser: Any, tmp_path: Path) -> None:
     pictures = PictureFigure("p", EVIL, (EVIL,), ((EVIL, (Tile(make_picture(3), EVIL),)),), ())
-    panels = PanelFigure("panels", EVIL, ((surface("crosses", 0.0), surface("never", 1.0)), (pictures,)), (EVIL,))
+    crosses = replace(surface("crosses", 0.0), x_label="a $b$ c")
+    panels = PanelFigure("panels", EVIL, ((crosses, surface("never", 1.0)), (pictures,)), (EVIL,))
     write_figure_page(panels, tmp_path / "figure.html")
     opened = Opened(browser, tmp_path / "figure.html")
     page = opened.page
@@ -143,8 +159,10 @@ def test_a_map_turns_into_a_relief_and_back(browser: Any, tmp_path: Path) -> Non
     plot = "document.querySelector('.plot')"
     opened.wait(f"{plot}.data[0].type === 'surface' && {plot}.querySelector('canvas')")
     assert page.locator("canvas").count() == 1
+    low, high = page.evaluate(f"{plot}._fullLayout.scene.zaxis.range")  # of values that end at -0.5 and 1.5 here
+    assert (low, high) == pytest.approx((-2.4, 2.4))
     assert page.evaluate(f"{plot}.data[0].z[10][10]") == -0.5
-    page.get_by_role("button", name="Map", exact=True).click()
+    page.get_by_role("button", name=re.compile("^Map")).click()
     assert page.evaluate(f"{plot}.data.map(trace => trace.type)")[:2] == ["contour", "contour"]
     assert page.evaluate(f"{plot}.data[1].z[10][10]") == -0.5
     assert page.locator("canvas").count() == 0

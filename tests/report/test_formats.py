@@ -98,6 +98,22 @@ def test_csv_keeps_any_name() -> None:
     assert row["Run"] == name
 
 
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-a", "@SUM(A1)"])
+def test_csv_has_no_formula_and_numbers_stay_numbers(name: str) -> None:
+    records = [make_record(name, config={"a": -2, "=b": name}), make_record("other", config={"a": 1, "=b": "c"})]
+    row, _ = rows_of(to_csv(comparison_table(records)))
+    assert row["Run"] == f"'{name}"
+    assert row["Setting: a"] == "-2"
+    assert row["Setting: =b"] == f"'{name}"
+
+
+def test_no_format_has_control_characters_or_turns_text_around() -> None:
+    record = make_record("a\x1b[31m\u202eb\x07", config={"x\x1b": "\x1b]0;t\x07"})
+    table = comparison_table([record, make_record("c", config={"x\x1b": "d"})])
+    for text in (to_csv(table), to_markdown(table), to_latex(table)):
+        assert not set(text) & {"\x1b", "\x07", "\u202e"}
+
+
 def latex_rows(text: str) -> list[list[str]]:
     lines = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r" \\")]
     return [re.split(r"(?<!\\) & ", line) for line in lines]
@@ -124,6 +140,13 @@ def test_latex_has_no_command_of_the_users() -> None:
     )
     assert escape_latex("a--b -c") == "a-{}-b -c"
     assert escape_latex("≤40.0 1.00× L∞ –") == r"$\leq$40.0 1.00$\times$ L$\infty$ --"
+
+
+def test_latex_has_no_character_at_which_pdflatex_stops() -> None:
+    assert escape_latex("λ µ ε ν ‖x‖² −1 Müller, Łódź") == (
+        r"$\lambda$ $\mu$ $\varepsilon$ $\nu$ $\|$x$\|$$^2$ $-$1 Müller, Łódź"
+    )
+    assert escape_latex("\U0001f600 日本 \u202e ą \x1b") == "? ?? ? ? ?"
 
 
 @pytest.mark.parametrize("count", [2, 15])

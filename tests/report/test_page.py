@@ -25,6 +25,7 @@ from report_factory import (
     make_transformed,
 )
 
+from meseta.cli import main
 from meseta.errors import MissingExtra, UserError
 from meseta.evaluation.record import Record, write_record
 from meseta.report import comparison_table, web, write_report
@@ -430,11 +431,15 @@ assert not {"plotly", "matplotlib", "jinja2", "rich"} & set(sys.modules)
 from meseta.cli import main
 for arguments in (["report", sys.argv[1]], ["show", sys.argv[1]], ["show", sys.argv[1] + "/erm/record.json"]):
     assert main(arguments) == 0, arguments
+for verb in ("list", "evaluate", "surface", "figure"):
+    assert main([verb, sys.argv[1]]) == 2, verb
 """
     for record in make_records(2):
         write_record(record.model_copy(update={"pictured": [make_pictured()]}), tmp_path / record.name / "record.json")
     command = [sys.executable, "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{script}", str(tmp_path)]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    shown = done.stdout
+    assert done.stderr.count("needs torch. Install it") == done.stderr.count("\n") == 4
     assert {file.name for file in tmp_path.glob("report.*")} == {
         f"report.{kind}" for kind in ("html", "md", "csv", "tex")
     }
@@ -442,3 +447,24 @@ for arguments in (["report", sys.argv[1]], ["show", sys.argv[1]], ["show", sys.a
     assert shown.count("Clean accuracy (%)") == 3
     assert shown.count("Settings\n") == 1
     assert "PreActResNet18(classes=10)" in shown
+
+
+def names_in(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+def test_reports_in_one_folder_have_their_own_figures_and_leave_none_of_runs_before(tmp_path: Path) -> None:
+    """What a report did not write stays."""
+    for name in ("Before(X)", "Now(X)"):
+        measures = [make_measured(name, [1.0, 2.0])]
+        write_record(make_record(name, evaluation=None, training=None, measures=measures), tmp_path / f"{name}.json")
+    (tmp_path / "out").mkdir()
+    page, figures = tmp_path / "out" / "v1.2.html", tmp_path / "out" / "v1.2-figures"
+    assert main(["report", str(tmp_path / "Before(X).json"), "--out", str(page)]) == 0
+    assert names_in(figures) == {"Before-X.pdf", "Before-X.png"}
+    (figures / "mine.pdf").write_text("mine")
+    assert main(["report", str(tmp_path / "Now(X).json"), "--out", str(page)]) == 0
+    assert names_in(figures) == {"Now-X.pdf", "Now-X.png", "mine.pdf"}
+    assert main(["report", str(tmp_path / "Now(X).json"), "--out", str(page.with_name("report.html"))]) == 0
+    pages = {f"{stem}.{kind}" for stem in ("v1.2", "report") for kind in ("html", "md", "csv", "tex")}
+    assert names_in(tmp_path / "out") == pages | {"v1.2-figures", "figures"}

@@ -226,3 +226,30 @@ def test_certified_radii_stand_beside_attacks_on_more_examples() -> None:
     titles = [column.title for column in comparison_table([make_record("a", bounds=elsewhere)]).columns]
     assert "L2 certified radius (sound), median" in titles
     assert "L2 certified radius / smallest attack, median" not in titles
+
+
+def test_flatness_of_a_model_that_hides_its_gradients_or_of_some_examples_is_never_the_best() -> None:
+    """The smallest gradient is that of a mask, and the flattest median may be that of the one example that is left."""
+    flat, steep = [make_measured("GradientNorm(X)", [value] * 20) for value in (0.0, 5.0)]
+    partial = make_measured("GradientNorm(X)", [None] * 19 + [0.001])
+    for level in ("suspicious", "broken"):
+        masked = make_record(
+            "masked", evaluation=make_evaluation(masking=make_masking(BlackBox=level)), measures=[flat]
+        )
+        trusted = [make_record(str(i), 1, measures=[one]) for i, one in enumerate((partial, steep))]
+        cells = column(comparison_table([masked, *trusted]), "GradientNorm(X), median")
+        assert [cell.text for cell in cells] == ["0", "0.00100 (19 of 20 not finite)", "5.00"]
+        assert [cell.best for cell in cells] == [False, False, False]
+    fine = make_record("fine", evaluation=make_evaluation(masking=make_masking()), measures=[flat])
+    cells = column(comparison_table([fine, *trusted]), "GradientNorm(X), median")
+    assert [cell.best for cell in cells] == [True, False, False]
+
+
+def test_an_unchecked_run_is_not_the_best_beside_a_trusted_one() -> None:
+    better, worse = (make_evaluation(0.9, decay) for decay in (1.0, 50.0))
+    trusted = [make_evaluation(0.8, decay, masking=make_masking()) for decay in (20.0, 30.0)]
+    table = comparison_table([make_record(str(i), evaluation=e) for i, e in enumerate((better, *trusted))])
+    assert [cell.best for cell in column(table, "Worst case, L2 0.5 (%)")] == [False, True, False]
+    assert [cell.best for cell in column(table, "Clean accuracy (%)")] == [True, False, False]
+    unchecked = comparison_table([make_record("a", evaluation=better), make_record("b", evaluation=worse)])
+    assert [cell.best for cell in column(unchecked, "Worst case, L2 0.5 (%)")] == [True, False]

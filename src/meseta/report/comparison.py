@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from meseta.errors import UserError
+from meseta.errors import UserError, printable
 from meseta.evaluation.record import Measured, Record
 
 MISSING = "–"
@@ -38,7 +38,7 @@ def runs_of(records: Sequence[Record]) -> list[Run]:
     """Name and number the records; an empty list is a user's error."""
     if not records:
         raise UserError("records: there is none to report. Give at least one record.")
-    labels = unique([" ".join(record.name.split()) or "unnamed" for record in records])
+    labels = unique([" ".join(printable(record.name).split()) or "unnamed" for record in records])
     shorts = unique([shorten(label) for label in labels])
     return [Run(*parts, style) for style, parts in enumerate(zip(records, labels, shorts, strict=True))]
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from meseta.files import write_text
 from meseta.report.figure import Figure
-from meseta.report.web import fill, keys_of_runs, write_page
+from meseta.report.web import fill, keys_of_runs
 
 
 def write_figure_page(figure: Figure, path: Path) -> None:
@@ -13,4 +14,4 @@ def write_figure_page(figure: Figure, path: Path) -> None:
         UserError: `path` is a folder.
         MissingExtra: jinja2 is not installed, or plotly or pillow where the figure needs it.
     """
-    write_page(path, fill("figure.html", [figure], figure=figure, run_keys=keys_of_runs(figure)))
+    write_text(path, fill("figure.html", [figure], figure=figure, run_keys=keys_of_runs(figure)))

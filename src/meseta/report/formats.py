@@ -3,10 +3,12 @@
 import csv
 import re
 import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from meseta.errors import printable
 from meseta.evaluation.record import Record
 from meseta.report.comparison import MISSING, runs_of, significant, unique
 from meseta.report.rerun import settings, sources
@@ -50,19 +52,19 @@ def _markdown_cell(cell: Cell) -> str:
 
 def escape_markdown(text: str) -> str:
     """Write text so that Markdown shows it as it is, inside a table too; underscores within words need no escape."""
-    escaped = re.sub(r"([\\`*\[\]<>|~])|(?<!\w)(_)|(_)(?!\w)", lambda match: "\\" + match[0], text)
+    escaped = re.sub(r"([\\`*\[\]<>|~])|(?<!\w)(_)|(_)(?!\w)", lambda match: "\\" + match[0], printable(text))
     return escaped.replace("&", "&amp;")
 
 
 def to_csv(table: Table) -> str:
     """Write the table as CSV: a row for each run, every value in full precision, shares in [0, 1].
 
-    What is missing is empty. Worst cases of a run whose verdict is broken are only upper bounds, as in every table: the
-    column Masking tells.
+    What is missing is empty, and text that a spreadsheet would take for a formula has an apostrophe before it. Worst
+    cases of a run whose verdict is broken are only upper bounds, as in every table: the column Masking tells.
     """
     file = StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(unique([_quantity(column.title) for column in table.columns]))
+    writer.writerow(unique([_csv_text(_quantity(column.title)) for column in table.columns]))
     writer.writerows([_csv_cell(cell) for cell in row] for row in table.rows)
     return file.getvalue()
 
@@ -74,7 +76,12 @@ def _quantity(title: str) -> str:
 def _csv_cell(cell: Cell) -> str | float:
     if cell.value is None:
         return "" if cell.text == MISSING else cell.text
-    return cell.value
+    return _csv_text(cell.value) if isinstance(cell.value, str) else cell.value
+
+
+def _csv_text(text: str) -> str:
+    text = printable(text)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def to_latex(table: Table) -> str:
@@ -115,7 +122,17 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "≤": r"$\leq$",
     "×": r"$\times$",
     "±": r"$\pm$",
+    "−": "$-$",
+    "°": r"$^\circ$",
+    "²": "$^2$",
+    "‖": r"$\|$",
     "∞": r"$\infty$",
+    "α": r"$\alpha$",
+    "ε": r"$\varepsilon$",
+    "λ": r"$\lambda$",
+    "µ": r"$\mu$",
+    "μ": r"$\mu$",
+    "ν": r"$\nu$",
     "✓": r"$\surd$",
     "✗": r"$\times$",
     "–": "--",
@@ -123,12 +140,20 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
     "\u202f": r"\,",
     "\xa0": "~",
 }
+_OGONEK = "\u0328"
+"""The one accent on a letter that TeX's own encoding of fonts does not have."""
 
 
 def escape_latex(text: str) -> str:
-    """Write text so that LaTeX shows it as it is; the symbols of meseta's tables need no package."""
-    escaped = "".join(_LATEX.get(character, character) for character in text)
+    """Write text so that LaTeX shows it as it is, without a package; for what pdflatex does not know stands ?."""
+    escaped = "".join(_LATEX.get(character) or _latex_character(character) for character in text)
     return re.sub(r"-\{\}(?!-)", "-", escaped)
+
+
+def _latex_character(character: str) -> str:
+    parts = unicodedata.normalize("NFD", character)
+    known = parts[0].isascii() and character.isprintable() and _OGONEK not in parts and character <= "ſ"
+    return character if known or character in "ßæøœłÆØŒŁ" else "?"
 
 
 def to_rich(table: Table) -> "RenderableType":
@@ -176,13 +201,13 @@ def _block(columns: Sequence[Sequence[Cell]], widths: Sequence[int]) -> "RichTab
 
     rich = RichTable(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for i, (column, width) in enumerate(zip(columns, widths, strict=True)):
-        title = Text(_printable(_broken(column[0].text)))
+        title = Text(printable(_broken(column[0].text)))
         size = width - _PADDING
         rich.add_column(title, justify="right" if i else "left", overflow="fold", min_width=size, max_width=size)
     for first, *rest in zip(*(column[1:] for column in columns), strict=True):
         rich.add_row(
-            Text(_folded(_printable(first.text), widths[0] - _PADDING)),
-            *(Text(_printable(cell.text), style="bold" if cell.best else "") for cell in rest),
+            Text(_folded(printable(first.text), widths[0] - _PADDING)),
+            *(Text(printable(cell.text), style="bold" if cell.best else "") for cell in rest),
         )
     return rich
 
@@ -197,11 +222,6 @@ def _folded(text: str, width: int) -> str:
 def _broken(title: str) -> str:
     """Return a long title in lines of its parts: adversarial-/training, SpectralCurvature/(Margin), median."""
     return re.sub(r"(?<=\w-)(?=\w)|(?<=\w)(?=\()", "\n", title) if len(title) > 14 else title
-
-
-def _printable(text: str) -> str:
-    """Return the text without what a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else " " if c.isspace() else "�" for c in text)
 
 
 def to_rerun(record: Record) -> "RenderableType":
@@ -234,5 +254,5 @@ def _pairs(rows: Sequence[tuple[str, str]]) -> "RichTable":
     grid.add_column(overflow="fold", max_width=36)
     grid.add_column(overflow="fold")
     for name, value in rows:
-        grid.add_row(Text(_printable(name)), Text(_printable(value)))
+        grid.add_row(Text(printable(name)), Text(printable(value)))
     return grid

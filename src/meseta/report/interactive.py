@@ -30,6 +30,8 @@ from meseta.report.style import (
 
 Drawn = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
 """What plotly draws; pictures are images of the page, and panels are drawn one by one."""
+NEAR_ZERO = 1 / 3
+"""An axis starts at 0 where the smallest value is below this share of the largest: elsewhere it would hide the rest."""
 
 
 def to_plotly(figure: Drawn) -> dict[str, Any]:
@@ -54,11 +56,11 @@ def to_plotly(figure: Drawn) -> dict[str, Any]:
         edges = bin_edges(figure)
         filled = len(figure.samples) <= FILLED_SAMPLES
         traces = [_step_trace(sample, edges, filled) for sample in figure.samples]
-        axis = _log_axis(edges) if figure.log_x else {"exponentformat": "power"}
+        axis = _log_axis(edges) if figure.log_x else {}
         y_axis = {"rangemode": "tozero"}
     titles = {"title": {"text": html.escape(figure.x_label, quote=False)}}, {"title": {"text": figure.y_label}}
     titles[1]["title"]["text"] = html.escape(figure.y_label, quote=False)
-    common = {"automargin": True, "zeroline": False, "showline": True}
+    common = {"automargin": True, "zeroline": False, "showline": True, "exponentformat": "power"}
     layout = {
         "xaxis": common | axis | titles[0],
         "yaxis": common | y_axis | titles[1],
@@ -73,14 +75,14 @@ def to_plotly(figure: Drawn) -> dict[str, Any]:
 
 
 def _value_axis(figure: LineFigure | CloudFigure) -> dict[str, Any]:
-    """Label an axis of values: powers of ten where it is logarithmic, from 0 on where none is negative."""
+    """Label an axis of values: powers of ten where it is logarithmic, from 0 on where 0 is near all of them."""
     if isinstance(figure, CloudFigure):
         values = [y for cloud in figure.clouds for y in cloud.y]
     else:
         values = [y for series in figure.series for y in (*series.low, *series.high)]
-    if figure.log_y:
+    if figure.log_y and values:
         return _log_axis((min(values), max(values)))
-    return {"exponentformat": "power"} | ({"rangemode": "tozero"} if min(values) >= 0 else {})
+    return {"rangemode": "tozero"} if values and 0 <= min(values) < NEAR_ZERO * max(values) else {}
 
 
 def _common_range(figure: CloudFigure) -> dict[str, Any]:
@@ -194,7 +196,7 @@ def _tick_array(figure: LineFigure) -> dict[str, Any]:
 def _log_axis(edges: Sequence[float]) -> dict[str, Any]:
     """Label whole powers of ten only, at most about six of them."""
     decades = math.log10(edges[-1]) - math.log10(edges[0])
-    return {"type": "log", "exponentformat": "power", "dtick": max(1, round(decades / 6))}
+    return {"type": "log", "dtick": max(1, round(decades / 6))}
 
 
 def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:

@@ -59,7 +59,7 @@ function wrapped(text, width) {
 }
 
 function draw(plot, data, layout) {
-  Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false });
+  Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false, typesetMath: false });
 }
 
 function drawFlat(plot, size = {}) {
@@ -118,14 +118,16 @@ function drawRelief(plot) {
   const { x, y, z, zmin, zmax, colorscale, colorbar, hovertemplate, meta } = data[0];
   const boundary = data.some(trace => trace.meta.z_of === 0);
   const contours = boundary ? { z: { show: true, start: 0, end: 0.5, size: 1, color: "#000000", width: 4 } } : {};
+  const far = plot.clientWidth < 450 ? 1.4 : 1; // with room for the titles
   const ink = { color: colour("--ink"), gridcolor: colour("--line"), showspikes: false, tickfont: { size: 10 } };
-  const axis = title => ({ title: { text: wrapped(title.text, 160), font: { size: 11 } }, nticks: 5, ...ink });
+  const axis = title => ({ title: { text: wrapped(title.text, 160), font: { size: far > 1 ? 10 : 11 } }, nticks: 5, ...ink });
+  const air = (zmax - zmin) / 10;
   const scene = {
     xaxis: axis(layout.xaxis.title),
     yaxis: axis(layout.yaxis.title),
-    zaxis: axis(colorbar.title),
+    zaxis: { ...axis({ text: "" }), range: [zmin - air, zmax + air] }, // the bar of colours says what height is
     aspectmode: "cube",
-    camera: { eye: { x: -1.7, y: -1.95, z: 1.35 }, center: { x: 0, y: 0, z: -0.2 } },
+    camera: { eye: { x: -1.7 * far, y: -1.95 * far, z: 1.35 * far }, center: { x: 0, y: 0, z: -0.2 } },
   };
   const { paper_bgcolor, font } = layout;
   const surface = { type: "surface", x, y, z, cmin: zmin, cmax: zmax, colorscale, colorbar, hovertemplate, meta, contours };
@@ -143,7 +145,7 @@ function turn(plot, button) {
     reliefs.splice(reliefs.indexOf(plot), 1);
     drawFlat(plot);
   }
-  button.textContent = flat ? "Map" : "Turn it in 3-D";
+  button.firstElementChild.textContent = flat ? "Map" : "Turn it in 3-D";
 }
 
 function flatten(plot) {
@@ -160,10 +162,55 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => reli
 // Paper shows every figure, also what is folded on the screen, in its own width, and maps, which need no WebGL.
 const PAPER = 1000;
 let folded = [];
+const onPaper = Array.from(document.styleSheets[0].cssRules).find(rule => rule.media?.mediaText === "print");
+
+// The cells of a row between two columns, and the first: a title over several columns keeps its part of them.
+function keepColumns(row, start, end) {
+  let at = 0;
+  for (const cell of Array.from(row.cells)) {
+    const width = cell.colSpan;
+    const kept = Math.max(0, Math.min(at + width, end) - Math.max(at, start)) + (at === 0);
+    if (kept) cell.colSpan = kept; else cell.remove();
+    at += width;
+  }
+}
+
+// A table that is wider than paper goes on in further ones, beside its first column again.
+function splitForPaper(table) {
+  const titles = table.tHead?.rows[table.tHead.rows.length - 1];
+  if (!titles) return;
+  table.parentElement.style.width = `${PAPER}px`;
+  const [label, ...widths] = Array.from(titles.cells, cell => cell.getBoundingClientRect().width);
+  table.parentElement.style.width = "";
+  const starts = [1];
+  let room = PAPER - label;
+  widths.forEach((width, i) => {
+    if (width > room && i + 1 > starts.at(-1)) { starts.push(i + 1); room = PAPER - label; }
+    room -= width;
+  });
+  if (starts.length < 2 && !table.matches(".sortable")) return;
+  starts.forEach((start, i) => {
+    const part = table.cloneNode(true);
+    part.classList.add("part");
+    // Titles come again on the next page, but for buttons.
+    part.querySelectorAll("th button").forEach(button => button.replaceWith(...button.childNodes));
+    for (const row of part.rows) keepColumns(row, start, starts[i + 1] ?? Infinity);
+    table.before(part);
+  });
+  table.hidden = true;
+}
+
+function joinAgain(table) {
+  while (table.previousElementSibling?.matches(".part")) table.previousElementSibling.remove();
+  table.hidden = false;
+}
 
 addEventListener("beforeprint", () => {
   folded = Array.from(document.querySelectorAll("details:not([open])"));
   folded.forEach(one => { one.open = true; });
+  onPaper.media.mediaText = "all"; // tables are measured as they will be
+  document.querySelectorAll("table").forEach(splitForPaper);
+  onPaper.media.mediaText = "print";
   reliefs.slice().forEach(flatten);
   for (const plot of plots) {
     const row = plot.closest(".panels");
@@ -177,6 +224,7 @@ addEventListener("beforeprint", () => {
 addEventListener("afterprint", () => {
   folded.forEach(one => { one.open = false; });
   folded = [];
+  document.querySelectorAll("table[hidden]").forEach(joinAgain);
   for (const plot of plots) {
     Plotly.purge(plot);
     watcher.observe(plot);

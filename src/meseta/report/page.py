@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from meseta.evaluation.record import Record
+from meseta.files import write_text
 from meseta.report.attack_tables import attack_tables
 from meseta.report.comparison import NORMS, MeasureGroup, Run, measure_groups, runs_of, threats_of
 from meseta.report.curves import history_figures
@@ -26,7 +27,7 @@ from meseta.report.sandwich import KINDS, sandwiches
 from meseta.report.surfaces import surface_figures
 from meseta.report.table import Cell, Column, comparison_table, transformations, worst_case_cell
 from meseta.report.verdict import Examined, Word, examined, is_broken, masking_of, matrix, verdict
-from meseta.report.web import fill, run_keys, write_page
+from meseta.report.web import fill, run_keys
 
 
 def write_report(records: Sequence[Record], path: Path) -> None:
@@ -36,7 +37,7 @@ def write_report(records: Sequence[Record], path: Path) -> None:
         UserError: no record, or `path` is a folder.
         MissingExtra: jinja2, plotly or pillow is not installed.
     """
-    write_page(path, render(records))
+    write_text(path, render(records))
 
 
 def render(records: Sequence[Record]) -> str:

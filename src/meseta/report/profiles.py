@@ -1,29 +1,34 @@
 """Figures of functions of one variable at single examples, from the profiles of records."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from meseta.evaluation.record import Profile, Record
 from meseta.report.comparison import NORMS, Run, runs_of, significant, slug, unique
+from meseta.report.curves import COLUMNS, in_rows
 from meseta.report.figure import Figure, LineFigure, PanelFigure, Series
 
 
 def profile_figures(records: Sequence[Record]) -> list[Figure]:
-    """Return a figure for each profile, runs side by side where settings and example are the same."""
+    """Return a figure for each profile that is finite anywhere, runs with its settings and example side by side."""
     runs = runs_of(records)
     groups: dict[tuple[str, str, str, int], list[tuple[Run, Profile]]] = {}
     for run in runs:
         for one in run.record.profiles:
             groups.setdefault((one.name, one.settings, one.split, one.index), []).append((run, one))
     keys = unique([f"profile-{slug(name)}-{split}-{index}" for name, _, split, index in groups])
-    return [_side_by_side(key, members) for key, members in zip(keys, groups.values(), strict=True)]
+    found = [_side_by_side(key, members) for key, members in zip(keys, groups.values(), strict=True)]
+    return [figure for figure in found if figure]
 
 
-def _side_by_side(key: str, members: Sequence[tuple[Run, Profile]]) -> Figure:
+def _side_by_side(key: str, members: Sequence[tuple[Run, Profile]]) -> Figure | None:
     panels = [profile_panel(run, one, f"{key}-{slug(run.label)}") for run, one in members]
-    if len(panels) == 1:
-        return panels[0]
+    drawn = [panel for panel in panels if panel.series]
+    notes = tuple(note for panel in panels if not panel.series for note in panel.notes)
+    if len(drawn) < 2:
+        return replace(drawn[0], notes=drawn[0].notes + notes) if drawn else None
     (_, first), *_ = members
-    return PanelFigure(key, f"{first.name}, {first.split} example {first.index}", (tuple(panels),))
+    return PanelFigure(key, f"{first.name}, {first.split} example {first.index}", in_rows(drawn, COLUMNS), notes)
 
 
 def _axis(one: Profile) -> str:

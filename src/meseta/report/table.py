@@ -43,6 +43,8 @@ class Column:
     best: Direction | None = None
     from_attacks: bool = False
     """Whether the figures are what attacks left: of a model that they may not see, never the best."""
+    of_gradients: bool = False
+    """Whether it says how flat a model is: of one that hides its gradients, never the best."""
     setting: bool = False
     """Whether it is no figure but a setting in which the runs differ."""
 
@@ -56,6 +58,8 @@ class Cell:
     note: str = ""
     detail: str = ""
     best: bool = False
+    partial: bool = False
+    """Whether some examples have no value: never the best."""
 
 
 @dataclass(frozen=True)
@@ -246,7 +250,8 @@ def _measure_columns(runs: Sequence[Run]) -> list[_Filled]:
 def _measure_column(group: MeasureGroup, runs: Sequence[Run]) -> _Filled:
     measured = {run.style: one for run, one in group.members}
     flatness = any(word in group.title for word in _FLATNESS)
-    column = Column(f"{group.title}, median", "Median over examples", group.title, "nearest zero" if flatness else None)
+    best: Direction | None = "nearest zero" if flatness else None
+    column = Column(f"{group.title}, median", "Median over examples", group.title, best, of_gradients=flatness)
     return column, [_median_cell(measured.get(run.style)) for run in runs]
 
 
@@ -255,7 +260,9 @@ def _median_cell(measured: Measured | None) -> Cell:
         return _NOTHING
     spread = [MISSING if q is None else significant(q) for q in (measured.quantile_05, measured.quantile_95)]
     detail = f"5 % to 95 % of examples: {spread[0]} to {spread[1]}, n = {measured.n}, {measured.nonfinite} not finite"
-    return Cell(measured.median, significant(measured.median), detail=detail)
+    missing = f" ({measured.nonfinite} of {measured.n} not finite)" if measured.nonfinite else ""
+    text = significant(measured.median) + missing
+    return Cell(measured.median, text, detail=detail, partial=bool(missing))
 
 
 def _cost_columns(runs: Sequence[Run]) -> list[_Filled]:
@@ -297,9 +304,16 @@ def _number(value: float | None, unit: str = "") -> Cell:
 def _mark_best(column: Column, cells: list[Cell], runs: Sequence[Run]) -> list[Cell]:
     """Mark the best value, and all that read the same; nothing where there is no difference to see.
 
-    What attacks left of a model that they do not see is no value to compare.
+    What attacks left of a model that they do not see is no value to compare, nor is its flatness; where another run is
+    trusted, nobody knows this of one that was not checked. A value that some examples do not have is none either.
     """
-    comparable = [not (column.from_attacks and is_doubted(run)) for run in runs]
+    words = [verdict(run.record) for run in runs]
+    barred = [
+        (is_doubted(run) and (column.from_attacks or column.of_gradients))
+        or (word == "not checked" and "trusted" in words and column.from_attacks)
+        for run, word in zip(runs, words, strict=True)
+    ]
+    comparable = [not (bar or cell.partial) for bar, cell in zip(barred, cells, strict=True)]
     values = [cell for cell, ok in zip(cells, comparable, strict=True) if ok and isinstance(cell.value, int | float)]
     if column.best is None or len({cell.text for cell in values}) < 2:
         return cells

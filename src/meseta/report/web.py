@@ -8,11 +8,9 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from meseta.errors import MissingExtra, UserError
-from meseta.files import write_text
+from meseta.errors import MissingExtra, printable
 from meseta.report.comparison import MISSING, NORMS, Run, eps_text, percent, significant
 from meseta.report.figure import (
     CloudFigure,
@@ -40,17 +38,6 @@ FLOAT32 = 3.4e38
 """The largest value of a map; what lies beyond is shown as missing, as what is not finite."""
 MANY_COLUMNS = 4
 """Pictures side by side from which a figure takes the whole width."""
-
-
-def write_page(path: Path, page: str) -> None:
-    """Write a page, whole or not at all.
-
-    Raises:
-        UserError: `path` is a folder.
-    """
-    if path.is_dir():
-        raise UserError(f"report: {path} is a folder. Give a file, for example {path / 'report.html'}.")
-    write_text(path, page)
 
 
 def fill(template: str, figures: Sequence[Figure], **content: Any) -> str:
@@ -86,6 +73,7 @@ def _environment() -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     environment.filters |= {"number": number, "percent": percent, "breakable": breakable}
     environment.globals |= {
