@@ -66,6 +66,9 @@ def _doubts(run: Run) -> Iterable[str]:
     for one in run.record.measures:
         if one.nonfinite:
             yield f"{run.label}: {one.name} is not finite on {one.nonfinite} of {one.n} examples."
+    for profile in run.record.profiles:
+        if all(value is None for curve in profile.curves.values() for value in curve):
+            yield f"{run.label}: {profile.name} at {profile.split} example {profile.index} is finite nowhere."
     for bound in run.record.bounds:
         if bound.ignored:
             yield f"{run.label}: the judge did not accept {bound.ignored} results of {bound.name}."
