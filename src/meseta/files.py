@@ -1,5 +1,6 @@
 """Files written whole or not at all, and run folders that never overwrite one another."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from meseta.errors import UserError
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then rename it over `path`; on any error leave no trace."""
-    check_file(path)
+    if path.is_dir():  # said here, since the renaming below would name the temporary file
+        raise IsADirectoryError(errno.EISDIR, "is a folder; give a file, or move the folder away", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)

@@ -10,7 +10,7 @@ from meseta.configuration import plain
 from meseta.errors import UserError
 from meseta.evaluation.record import Bounded, Evaluation, Record
 from meseta.report.comparison import NORMS, runs_of
-from meseta.report.verdict import UPPER_BOUND, is_broken
+from meseta.report.verdict import doubts_of
 from meseta.threat import Threat
 from meseta.workflow import EvaluateConfig, Run, SplitName, evaluate_run
 
@@ -87,8 +87,8 @@ def of_split(split: str) -> str:
 
 
 def masked(records: Sequence[Record]) -> tuple[str, ...]:
-    """Return a note for each run whose gradients are masked."""
-    return tuple(f"{run.short}: {UPPER_BOUND}" for run in runs_of(records) if is_broken(run))
+    """Return a note for each run whose gradients are masked, or may be."""
+    return tuple(f"{run.short}: {doubt}" for run in runs_of(records) if (doubt := doubts_of(run)))
 
 
 def attack_runs(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from meseta.files import write_text
+from meseta.files import check_file, write_text
 from meseta.report.figure import Figure
 from meseta.report.web import fill, keys_of_runs
 
@@ -14,4 +14,5 @@ def write_figure_page(figure: Figure, path: Path) -> None:
         UserError: `path` is a folder.
         MissingExtra: jinja2 is not installed, or plotly or pillow where the figure needs it.
     """
+    check_file(path)
     write_text(path, fill("figure.html", [figure], figure=figure, run_keys=keys_of_runs(figure)))

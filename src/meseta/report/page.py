@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from meseta.evaluation.record import Record
-from meseta.files import write_text
+from meseta.files import check_file, write_text
 from meseta.report.attack_tables import attack_tables
 from meseta.report.comparison import NORMS, MeasureGroup, Run, measure_groups, runs_of, threats_of
 from meseta.report.curves import history_figures
@@ -37,6 +37,7 @@ def write_report(records: Sequence[Record], path: Path) -> None:
         UserError: no record, or `path` is a folder.
         MissingExtra: jinja2, plotly or pillow is not installed.
     """
+    check_file(path)
     write_text(path, render(records))
 
 
