@@ -322,6 +322,9 @@ def test_the_headline_is_the_worst_case_at_the_largest_eps_that_all_runs_met() -
     fewer = make_record(evaluation=make_evaluation(robust=robust[:2]))
     both = headlines(runs_of([make_record(evaluation=make_evaluation(robust=robust)), fewer]))
     assert [(one.threat, one.worst_case and one.worst_case.value) for one in both] == [("L∞ 4/255", 1 / 4)] * 2
+    apart = [make_evaluation(robust=robust, masking=make_masking(norm=norm)) for norm in ("Linf", "L2")]
+    of_both = headlines(runs_of([make_record(evaluation=one) for one in apart]))  # at one threat, to be compared
+    assert [one.threat for one in of_both] == ["L∞ 8/255"] * 2
 
 
 def test_a_run_that_was_not_attacked_has_no_verdict() -> None:

@@ -105,7 +105,7 @@ def _surface_traces(figure: SurfaceFigure) -> list[dict[str, Any]]:
     values = {
         "type": "contour",
         "name": html.escape(figure.value_label, quote=False),
-        "meta": {"run": -1},
+        "meta": {"run": -1, "span": figure.span},
         **axes,
         "z": figure.values,
         "zmin": low,

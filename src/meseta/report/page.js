@@ -121,11 +121,12 @@ function drawRelief(plot) {
   const far = plot.clientWidth < 450 ? 1.4 : 1; // with room for the titles
   const ink = { color: colour("--ink"), gridcolor: colour("--line"), showspikes: false, tickfont: { size: 10 } };
   const axis = title => ({ title: { text: wrapped(title.text, 160), font: { size: far > 1 ? 10 : 11 } }, nticks: 5, ...ink });
-  const air = (zmax - zmin) / 10;
+  const [lowest, highest] = meta.span; // of all panels that are compared; the colours may reach farther
+  const air = (highest - lowest) / 10 || 1;
   const scene = {
     xaxis: axis(layout.xaxis.title),
     yaxis: axis(layout.yaxis.title),
-    zaxis: { ...axis({ text: "" }), range: [zmin - air, zmax + air] }, // the bar of colours says what height is
+    zaxis: { ...axis({ text: "" }), range: [lowest - air, highest + air] }, // the bar of colours says what height is
     aspectmode: "cube",
     camera: { eye: { x: -1.7 * far, y: -1.95 * far, z: 1.35 * far }, center: { x: 0, y: 0, z: -0.2 } },
   };

@@ -112,23 +112,24 @@ def headlines(runs: Sequence[Run]) -> list[Headline]:
     checked = {one.run.style: one for one in examined(runs)}
     met = [set(threats_of([run])) for run in runs if run.record.evaluation]
     shared = set.intersection(*met) if met else set()
+    norms = {masking.norm for run in runs if (masking := masking_of(run.record))}
+    norm = norms.pop() if len(norms) == 1 else None  # in several the checks name no threat at which runs compare
     words = {run.style: word for run in runs if (word := verdict(run.record))}
     return [
-        Headline(run, words[run.style], checked.get(run.style), *_headline_worst_case(run, shared))
+        Headline(run, words[run.style], checked.get(run.style), *_headline_worst_case(run, shared, norm))
         for run in runs
         if run.style in words
     ]
 
 
-def _headline_worst_case(run: Run, shared: set[tuple[str, str]]) -> tuple[str, Cell | None]:
-    """Return the largest threat of those shared, of the norm that the checks ran in if it is there, else of its own."""
+def _headline_worst_case(run: Run, shared: set[tuple[str, str]], norm: str | None) -> tuple[str, Cell | None]:
+    """Return the largest threat of those shared by all runs, else of its own; of this norm where there is one."""
     found = {threat: cell for threat in threats_of([run]) if (cell := worst_case_cell(run, *threat)).value is not None}
     if not found:
         return "", None
-    masking = masking_of(run.record)
     candidates = [threat for threat in found if threat in shared] or list(found)
-    norm = masking.norm if masking and any(of == masking.norm for of, _ in candidates) else candidates[0][0]
-    chosen = [threat for threat in candidates if threat[0] == norm][-1]
+    of_norm = [threat for threat in candidates if threat[0] == norm]
+    chosen = (of_norm or [threat for threat in candidates if threat[0] == candidates[0][0]])[-1]
     return f"{NORMS[chosen[0]]} {chosen[1]}", found[chosen]
 
 
