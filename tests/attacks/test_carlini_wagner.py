@@ -57,7 +57,7 @@ def test_it_is_nearer_than_deepfool_and_as_near_as_fmn_on_a_trained_network(trai
         threat.distance(points, x)[right]
         for points in (found, *(a(threat=threat).closest(model, x, y) for a in (DeepFool, FMN)))
     )
-    assert ours.mean() < 0.97 * deepfool.mean()
+    assert ours.mean() < 0.99 * deepfool.mean()
     assert ours.median() < 1.05 * fmn.median()
 
 
