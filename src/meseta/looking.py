@@ -236,8 +236,7 @@ def _needed(run: Run, config: SurfaceConfig) -> tuple[Tensor, Tensor]:
 
 def check_same_example(run: Run, first: Run, config: SurfaceConfig) -> None:
     """Raise unless both runs take the same inputs, and have the same example where one is looked at."""
-    if config.space == "input":
-        _needed(run, config)
+    x = _needed(run, config)[0] if config.space == "input" else None
     if run is first:
         return
     if run.model.input_shape != first.model.input_shape or run.model.classes != first.model.classes:
@@ -245,7 +244,7 @@ def check_same_example(run: Run, first: Run, config: SurfaceConfig) -> None:
             f"`run`: {run.folder} takes {run.model.input_shape} and {run.model.classes} classes, {first.folder} takes "
             f"{first.model.input_shape} and {first.model.classes}. Give runs on the same data."
         )
-    if config.space == "input" and not torch.equal(_needed(run, config)[0], _needed(first, config)[0].to(run.device)):
+    if x is not None and not torch.equal(x, _needed(first, config)[0].to(run.device)):
         raise UserError(
             f"`run`: example {config.index} of {config.split} is not the same in {run.folder} and {first.folder}. "
             "Give runs on the same data, or look at one at a time."

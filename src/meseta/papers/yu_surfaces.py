@@ -272,11 +272,9 @@ class Yu4(SurfacePanels):
 
 @dataclass(frozen=True, kw_only=True)
 class _Projections(SurfacePanels):
-    """The decision function of each run, a row each, along two random axes, and along a random and an adversarial one.
+    """The decision function of each run, a row each, along two random axes and along an adversarial one."""
 
-    Of each of the examples.
-    """
-
+    title: ClassVar[str] = "Decision surfaces, random and adversarial"
     least_runs: ClassVar[int] = 2
 
     def cells(self, runs: Sequence[str]) -> list[list[Cell]]:
@@ -295,7 +293,6 @@ class Yu6(_Projections):
     Source: Yu 2018, Figure 6.
     """
 
-    title: ClassVar[str] = "Decision surfaces, random and adversarial"
     eps: float | None = 0.3
     span: float | None = 0.6
 
@@ -307,7 +304,6 @@ class Yu7(_Projections):
     Source: Yu 2018, Figure 7.
     """
 
-    title: ClassVar[str] = "Decision surfaces, random and adversarial"
     eps: float | None = 8 / 255
 
 
@@ -317,8 +313,6 @@ class Yu9(_Projections):
 
     Source: Yu 2018, Figure 9.
     """
-
-    title: ClassVar[str] = "Decision surfaces, random and adversarial"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,7 +107,7 @@ class SurfaceFigure:
         span: the lowest and the highest value that the colours tell apart, common to figures that are compared.
         origin_label: what the point at (0, 0) is.
         diverging: whether zero is the middle of the colours.
-        boundary: the field whose zeros are the decision boundary, on the same grid; None for none.
+        boundary: the field whose zeros are the decision boundary, on the same grid; None where it has none there.
         ball: the outline of the threat's ball, `ball_label` what it is. path: points of an attack.
         crossings: the points at which the decision first changes along the axes.
         relief: whether print shows the relief; pages show either.

@@ -329,7 +329,7 @@ def _draw_contours(axes: "Axes", figure: SurfaceFigure) -> list[Any]:
     values = _grid(figure.values)
     axes.contourf(figure.x, figure.y, values, levels, **_colours(figure)).set_rasterized(True)
     axes.contour(figure.x, figure.y, values, levels, colors="black", linewidths=0.3, alpha=0.4)
-    if figure.boundary and _crosses(figure.boundary):
+    if figure.boundary:
         axes.contour(figure.x, figure.y, _grid(figure.boundary), [0.0], colors="black", linewidths=1.8)
     drawn = {figure.ball_label: figure.ball, figure.path_label: figure.path, CROSSINGS: figure.crossings}
     drawn[figure.origin_label] = ((0.0, 0.0),)
@@ -345,11 +345,6 @@ def _draw_contours(axes: "Axes", figure: SurfaceFigure) -> list[Any]:
     return handles
 
 
-def _crosses(values: Sequence[Sequence[float | None]]) -> bool:
-    found = [value for row in values for value in row if value is not None]
-    return bool(found) and min(found) <= 0 <= max(found)
-
-
 def _draw_relief(axes: Any, figure: SurfaceFigure) -> list[Any]:
     import numpy as np
     from matplotlib.lines import Line2D
@@ -360,7 +355,7 @@ def _draw_relief(axes: Any, figure: SurfaceFigure) -> list[Any]:
     axes.plot_surface(
         x, y, values.filled(np.nan), rcount=60, ccount=60, linewidth=0, rasterized=True, **_colours(figure)
     )
-    if figure.boundary == figure.values and _crosses(figure.values):
+    if figure.boundary == figure.values:
         axes.contour(x, y, values, [0.0], colors="black", linewidths=1.5)
     axes.set_zlim(min(low, float(values.min())), max(high, float(values.max())))
     axes.view_init(28, -60)
