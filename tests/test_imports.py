@@ -24,6 +24,7 @@ ROWS = [
     {"workflow"},
     {"looking"},
     {"papers"},
+    {"reproductions"},
     {"cli"},
     {"__main__", "__init__"},
 ]

@@ -13,6 +13,7 @@ from meseta.version import __version__
 if TYPE_CHECKING:
     from meseta.evaluation.record import Masking, Record
     from meseta.report.figure import Figure
+    from meseta.reproductions import Scale
     from meseta.workflow import Run
 
 Config = TypeVar("Config")
@@ -29,6 +30,7 @@ verbs:
   certify   bounds on the distance to the nearest adversarial example: sound ones, estimates, proxies and attacks apart
   surface   a decision or loss surface around an example, or around the parameters, of runs side by side
   figure    a figure of one of the papers, from runs
+  reproduce a paper's tables and figures beside ours, from training to page
   report    one HTML page, figures and tables (Markdown, CSV, LaTeX) from the records of runs
   show      the comparison of runs in the terminal, and for one run what it takes to run it again
   list      every objective, attack, measure, model and data set, in one line each
@@ -311,6 +313,63 @@ def figure(arguments: list[str]) -> None:
     _save_figure(chosen.draw([read_record(run.folder) for run in runs]), folder)
 
 
+def reproduce(arguments: list[str]) -> None:
+    """Reproduce a paper."""
+    from meseta.configuration import parse, parser, plain
+    from meseta.files import check_folder
+    from meseta.registry import reproductions, summary
+    from meseta.reproductions import SCALES
+    from meseta.reproductions import reproduce as carry_out
+
+    known = reproductions()
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: meseta reproduce PAPER [--scale smoke|short|paper] [--only PART ...] [--processes N] [OPTIONS]\n")
+        print("A paper's tables and figures beside ours, with what an honest evaluation says of each.\n")
+        for name, method in known.items():
+            print(f"  {name:<12}{summary(method)}\n{'':<14}parts: {', '.join(method().parts())}")
+        print("\n`meseta reproduce PAPER --help` tells its options. After an interruption the same command goes on.")
+        return
+    if arguments[0] not in known:
+        raise unknown_name("paper", arguments[0], known)
+    chosen = known[arguments[0]]
+    scale = _scale(arguments[1:], SCALES)
+    options = parser(
+        chosen,
+        prog=f"meseta reproduce {chosen.paper}",
+        description=f"{summary(chosen)} The scale sets all options that are not given.",
+    )
+    options.add_argument("--scale", choices=SCALES, default="short", help="how near to the paper: smoke, short, paper")
+    options.add_argument("--only", nargs="+", default=[], help=f"parts: {', '.join(chosen().parts())}")
+    options.add_argument("--out", type=str, default="runs/reproductions", help="the folder for all of it")
+    options.add_argument("--processes", type=int, default=1, help="how many trainings are under way at once")
+    options.set_defaults(plain(chosen.at(scale))["init_args"])
+    reproduction, parsed = parse(options, chosen, arguments[1:])
+    require("report", "jinja2", "matplotlib", "plotly")
+    check_folder(Path(parsed["out"]))
+    page = carry_out(
+        reproduction,
+        parsed["scale"],
+        out=Path(parsed["out"]),
+        only=parsed["only"],
+        processes=parsed["processes"],
+        say=_say,
+    )
+    _say(f"page: {page}")
+
+
+def _scale(arguments: Sequence[str], known: "Sequence[Scale]") -> "Scale":
+    """Return the scale that is asked for, whose settings are the defaults of all other options."""
+    import argparse
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--scale", default="short")
+    name = parser.parse_known_args(arguments)[0].scale
+    found = next((scale for scale in known if scale == name), None)
+    if found is None:
+        raise unknown_name("scale", name, known)
+    return found
+
+
 def _save_figure(drawn: "Figure", folder: Path) -> None:
     """Write a figure as PDF, PNG and page."""
     from meseta.report import write_figure_page
@@ -355,6 +414,7 @@ VERBS = {
     "certify": certify,
     "surface": surface,
     "figure": figure,
+    "reproduce": reproduce,
     "report": report,
     "show": show,
     "list": list_,

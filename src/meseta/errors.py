@@ -13,6 +13,10 @@ class NoGradient(UserError):
     """The model's output is cut off from its input, so that no gradient with respect to it exists."""
 
 
+class Diverged(UserError):
+    """Training met a loss that is not finite."""
+
+
 class MissingExtra(UserError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 

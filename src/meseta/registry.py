@@ -38,6 +38,11 @@ def paper_figures() -> dict[str, type[Any]]:
     return _methods_of(*FIGURES)
 
 
+def reproductions() -> dict[str, type[Any]]:
+    """Return the reproductions by the name of their paper."""
+    return {method.paper: method for method in _methods_of("meseta.reproductions", "Reproduction").values()}
+
+
 def _methods_of(module: str, base_name: str) -> dict[str, type[Any]]:
     folder = import_module(module)
     base = getattr(folder, base_name)

@@ -474,30 +474,63 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
     """
     runs = config.runs()
     for run in runs:
-        _check_same(Path(run.out) / run.run_name, run)
+        check_same(run)
     records = []
     for run in runs:
-        folder = Path(run.out) / run.run_name
-        if not (folder / "record.json").exists():
-            say(f"{run.run_name}: training {run.objective!r}")
-            if folder.exists():
-                rmtree(folder)
-            train(run, progress=progress)
-        loaded = load_run(folder)
-        if not _evaluated(loaded, config.evaluate):
-            say(f"{run.run_name}: attacking")
-            evaluate_run(loaded, config.evaluate)
-        if not _measured(loaded, config.measure):
-            say(f"{run.run_name}: measuring")
-            measure_run(loaded, config.measure)
-        if config.certify and not _certified(loaded, settle(loaded, config.certify)[0]):
-            say(f"{run.run_name}: certifying")
-            certify_run(loaded, config.certify)
+        folder = keep_trained(run, progress=progress, say=say)
+        keep_evaluated(folder, config.evaluate, say=say)
+        keep_measured(folder, config.measure, say=say)
+        if config.certify:
+            keep_certified(folder, config.certify, say=say)
         records.append(read_record(folder))
     return records
 
 
-def _check_same(folder: Path, run: RunConfig) -> None:
+def keep_trained(config: RunConfig, *, progress: bool = False, say: Callable[[str], object] = print) -> Path:
+    """Train a run unless its folder holds it, finished, and return that; an unfinished one is trained from the start.
+
+    Raises:
+        UserError: the folder holds a run with another configuration; nothing is changed then.
+    """
+    check_same(config)
+    folder = Path(config.out) / config.run_name
+    if not (folder / "record.json").exists():
+        say(f"{config.run_name}: training {config.objective!r}")
+        if folder.exists():
+            rmtree(folder)
+        train(config, progress=progress)
+    return folder
+
+
+def keep_evaluated(
+    folder: Path, config: EvaluateConfig, *, beside: bool = False, say: Callable[[str], object] = print
+) -> None:
+    """Attack a run unless its record holds the evaluation; `beside` as for `evaluate_run`."""
+    run = load_run(folder)
+    if not _evaluated(run, config, beside):
+        say(f"{run.record.name}: attacking")
+        evaluate_run(run, config, beside=beside)
+
+
+def keep_measured(folder: Path, config: MeasureConfig, *, say: Callable[[str], object] = print) -> None:
+    """Measure a run unless its record holds it."""
+    run = load_run(folder)
+    if not _measured(run, config):
+        say(f"{run.record.name}: measuring")
+        measure_run(run, config)
+
+
+def keep_certified(folder: Path, config: CertifyConfig, *, say: Callable[[str], object] = print) -> None:
+    """Take bounds on a run unless its record holds them."""
+    run = load_run(folder)
+    if not _certified(run, settle(run, config)[0]):
+        say(f"{run.record.name}: certifying")
+        certify_run(run, config)
+
+
+def check_same(run: RunConfig) -> None:
+    """Raise where the folder of a run holds one with another configuration."""
+    folder = Path(run.out) / run.run_name
     written = folder / "config.yaml"
     if folder.exists() and any(folder.iterdir()) and not (written.exists() and _says(written, run)):
         raise UserError(
@@ -511,10 +544,11 @@ def _says(written: Path, run: RunConfig) -> bool:
     return written.read_text() == dump(run) or read(RunConfig, written) == run
 
 
-def _evaluated(run: Run, config: EvaluateConfig) -> bool:
+def _evaluated(run: Run, config: EvaluateConfig, beside: bool = False) -> bool:
     """Return whether the record holds an evaluation with just these settings, of the same sources."""
-    done = run.record.evaluation
-    return done is not None and done.settings == _settings(config, _sources(run, config.sources))
+    settings = _settings(config, _sources(run, config.sources))
+    found = [run.record.evaluation, *(run.record.other_evaluations if beside else [])]
+    return any(one is not None and one.settings == settings for one in found)
 
 
 def _settings(config: EvaluateConfig, sources: Mapping[str, Model]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from meseta.attacks.base import misclassified
 from meseta.autodiff.scalar_fields import CrossEntropy
 from meseta.data import augment
-from meseta.errors import UserError
+from meseta.errors import Diverged
 from meseta.objectives.base import Objective, ObjectiveValue
 from meseta.schedules import Schedule
 from meseta.training.config import Augmentation
@@ -73,7 +73,7 @@ class ObjectiveModule(lightning.LightningModule):
         value: ObjectiveValue = self(x, y, generator)
         if not value.total.isfinite():
             worst = [name for name, term in value.terms.items() if not term.isfinite().all()]
-            raise UserError(
+            raise Diverged(
                 f"objective: the loss is not finite at step {self.global_step} (terms that are not: "
                 f"{', '.join(worst) or 'none alone'}). Lower the weight or the learning rate."
             )
