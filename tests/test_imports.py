@@ -39,7 +39,7 @@ HEAVY = {
     "matplotlib": {"report"},
     "jinja2": {"report"},
     "jsonargparse": {"configuration"},
-    "pydantic": {"evaluation"},
+    "pydantic": {"evaluation", "report"},
     "huggingface_hub": {"models", "data"},
     "rich": {"cli", "report"},
     "optuna": set(),

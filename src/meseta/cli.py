@@ -389,7 +389,7 @@ def list_(arguments: list[str]) -> None:
     from rich.text import Text
 
     from meseta.data import KNOWN
-    from meseta.registry import KINDS, methods, paper_figures, summary
+    from meseta.registry import KINDS, methods, paper_figures, reproductions, summary
 
     argparse.ArgumentParser(prog="meseta list", description="Everything by name.").parse_args(arguments)
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -397,6 +397,7 @@ def list_(arguments: list[str]) -> None:
     table.add_column()
     sections = {kind: {name: summary(method) for name, method in methods(kind).items()} for kind in KINDS}
     sections["figures of the papers"] = {name: summary(method) for name, method in paper_figures().items()}
+    sections["reproductions"] = {name: summary(method) for name, method in reproductions().items()}
     sections["data sets"] = KNOWN
     sections["recipes"] = {path.stem: _claim(path) for path in sorted(_RECIPES.glob("*.yaml"))}
     for kind, entries in sections.items():

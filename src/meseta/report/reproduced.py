@@ -76,6 +76,11 @@ class ReproducedTable(Section):
     """The threat, suite and number of examples of the worst case; empty where no row was judged."""
     notes: list[str] = Field(default_factory=list)
 
+    @property
+    def has_published(self) -> bool:
+        """Whether the paper has any of these figures."""
+        return any(entry.published is not None for row in self.rows for entry in row.entries)
+
 
 class Claim(Section):
     """Something that the paper says, or that we say of why it is so, and what our figures say to it."""
@@ -231,8 +236,13 @@ def table_in_markdown(table: ReproducedTable) -> list[str]:
     judged = any(row.worst_case or row.verdict for row in table.rows)
     unit = f" ({table.unit})" if table.unit else ""
     header = ["", *(f"{column}{unit}" for column in table.columns), *(["worst case (%)", "masking"] if judged else [])]
-    notes = [f"**{escaped(table.title)}**, {seeds([table]) or 'published only'}; published → ours (difference)."]
-    lines = [*notes, "", f"| {' | '.join(map(escaped, header))} |", "|---" * len(header) + "|"]
+    how = "; published → ours (difference)" if table.has_published else ""
+    lines = [
+        f"**{escaped(table.title)}**, {seeds([table]) or 'published only'}{how}.",
+        "",
+        f"| {' | '.join(map(escaped, header))} |",
+        "|---" * len(header) + "|",
+    ]
     for row in table.rows:
         cells = [row.name, *(_in_one(entry, table.digits) for entry in row.entries)]
         cells += [worst_case(row), row.verdict or "not checked"] if judged else []

@@ -8,7 +8,7 @@ from meseta.files import write_text
 from meseta.report.comparison import MISSING
 from meseta.report.figure import Figure
 from meseta.report.reproduced import HOLDS, Reproduced, differs, seeds, spelled, with_spread, worst_case
-from meseta.report.web import fill
+from meseta.report.web import fill, keys_of_runs
 
 
 def write_reproduction_page(found: Reproduced, figures: Mapping[str, Figure], folder: Path) -> Path:
@@ -35,7 +35,7 @@ def render(found: Reproduced, figures: Mapping[str, Figure], folder: Path) -> st
         found=found,
         drawn=drawn,
         pictures=pictures,
-        run_keys=[],
+        keys_of_runs=keys_of_runs,
         spelled=spelled,
         with_spread=with_spread,
         differs=differs,

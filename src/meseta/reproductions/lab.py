@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -157,17 +157,19 @@ class Lab:
             for item in items:
                 work(item, self._say)
             return
+        futures = [self._workers.submit(work, item, _print) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            self._workers.shutdown(cancel_futures=True)
+            raise
+
+    @cached_property
+    def _workers(self) -> ProcessPoolExecutor:
+        """The other processes, started when first needed; they end with this one."""
         threads = max(1, torch.get_num_threads() // self._processes)
-        with ProcessPoolExecutor(
-            min(self._processes, len(items)), get_context("spawn"), torch.set_num_threads, (threads,)
-        ) as pool:
-            futures = [pool.submit(work, item, _print) for item in items]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+        return ProcessPoolExecutor(self._processes, get_context("spawn"), torch.set_num_threads, (threads,))
 
 
 def has_diverged(run: Path) -> bool:

@@ -45,7 +45,7 @@ class Mustafa2020(Reproduction):
     Args:
         mnist, fashion: the data sets.
         train_limit: training examples; None for all.
-        epochs, batch_size: of every training.
+        epochs, batch_size, lr: of every training.
         seeds: trainings of each method; the settings are chosen with the first.
         floors: clean accuracy on the held-out split that settings need, of MNIST and Fashion-MNIST.
         eps: L2 radii of the figures; `chosen_at` those of the choice.

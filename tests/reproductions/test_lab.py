@@ -1,0 +1,101 @@
+"""The lab: everything is done once, interrupted trainings again, and diverged ones are missing, not robust."""
+
+from dataclasses import replace
+
+import pytest
+
+from meseta.attacks import FGSM
+from meseta.data import DataConfig
+from meseta.errors import Diverged, UserError
+from meseta.evaluation.record import read_record
+from meseta.models import Mlp, Network
+from meseta.objectives import InputGradient
+from meseta.report.reproduced import Entry
+from meseta.reproductions import Lab
+from meseta.reproductions.lab import accuracies, best, has_diverged, judged, judged_at, mean, worst_cases
+from meseta.threat import Threat
+from meseta.training import RunConfig, Sgd
+
+RUN = RunConfig(name="a", data=DataConfig(train_limit=128), model=Mlp(hidden=(8,)), epochs=1)
+THREAT = Threat("Linf", 0.05)
+
+
+@pytest.fixture
+def said():
+    return []
+
+
+@pytest.fixture
+def lab(tmp_path, said):
+    return Lab(tmp_path, thorough=False, say=said.append)
+
+
+def test_a_run_is_trained_attacked_and_judged_once(lab, said):
+    for _ in range(2):
+        (run,) = lab.train(RUN)
+        lab.attack([run], [FGSM()], [THREAT], n=20)
+        lab.judge([run], THREAT, n=20)
+    assert [line.split(":")[1].split()[0] for line in said] == ["training", "attacking", "attacking"]
+    (clean,), (left,) = accuracies([run], None), accuracies([run], FGSM(), THREAT)
+    assert 0 <= left <= clean <= 100
+    assert worst_cases([run], [FGSM()], THREAT) == [left]
+    record = read_record(run)
+    assert record.evaluation.suite == "quick"
+    assert record.evaluation.masking is not None
+    row = judged("a", [Entry(ours=[clean])], [run], THREAT)
+    assert row.worst_case == [100 * record.evaluation.robust[0].worst_case]
+    assert row.verdict == record.evaluation.masking.verdict
+    assert judged_at([run], THREAT) == "L∞ 0.05, suite quick and masking checks, n = 20"
+
+
+def test_an_interrupted_training_starts_anew(lab, said):
+    (run,) = lab.train(RUN)
+    weights = (run / "model.safetensors").read_bytes()
+    (run / "record.json").unlink()
+    lab.train(RUN)
+    assert len(said) == 2
+    assert (run / "model.safetensors").read_bytes() == weights
+
+
+def test_a_name_stands_for_one_training(lab):
+    lab.train(RUN)
+    with pytest.raises(UserError, match="given twice"):
+        lab.train(RUN, RUN)
+    with pytest.raises(UserError, match="another configuration"):
+        lab.train(replace(RUN, epochs=2))
+
+
+def test_a_diverged_training_is_missing_and_is_not_tried_again(lab, said):
+    wild = replace(RUN, name="wild", epochs=3, optimizer=Sgd(lr=1e30), objective=InputGradient(weight=1e30))
+    with pytest.raises(Diverged, match="not finite"):
+        lab.train(wild)
+    for _ in range(2):
+        runs = lab.train(RUN, wild, may_diverge=True)
+    assert [has_diverged(run) for run in runs] == [False, True]
+    assert sum("not finite" in line for line in said) == 1
+    lab.attack(runs, [FGSM()], [THREAT], n=8)
+    left = accuracies(runs, FGSM(), THREAT)
+    assert left[1] is None
+    assert mean(left) is None
+    assert best(runs, lambda run: 1.0) == runs[0]
+    assert judged("wild", [], runs[1:], THREAT).verdict is None
+
+
+def test_other_processes_train_the_same_and_their_errors_are_raised(lab, tmp_path):
+    runs = [RUN, replace(RUN, name="b", seed=1)]
+    alone = lab.train(*runs)
+    two = Lab(tmp_path / "two", processes=2)
+    together = two.train(*runs)
+    for one, other in zip(alone, together, strict=True):
+        first, second = (Network.from_pretrained(run).state_dict() for run in (one, other))
+        assert all(first[name].equal(second[name]) for name in first)
+    with pytest.raises(UserError, match="nowhere"):
+        two.train(*(replace(RUN, name=name, model=None, start_from=str(tmp_path / "nowhere")) for name in "xy"))
+
+
+def test_missing_attacks_are_named(lab):
+    (run,) = lab.train(RUN)
+    with pytest.raises(UserError, match="was not evaluated"):
+        accuracies([run], None)
+    with pytest.raises(UserError, match="was not attacked"):
+        accuracies([run], FGSM(), THREAT)

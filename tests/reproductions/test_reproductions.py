@@ -1,0 +1,80 @@
+"""What every reproduction keeps: published settings by default, a smoke scale that runs, a page of what was found."""
+
+import re
+from dataclasses import fields, replace
+
+import pytest
+import yaml
+
+from meseta.configuration import dump
+from meseta.errors import UserError
+from meseta.registry import reproductions
+from meseta.report.reproduced import read_reproduced
+from meseta.reproductions import SCALES, reproduce
+
+PAPERS = reproductions()
+each = pytest.mark.parametrize("paper", PAPERS)
+
+
+@each
+def test_the_scale_of_the_paper_changes_nothing(paper):
+    assert PAPERS[paper].at("paper") == PAPERS[paper]()
+    assert not PAPERS[paper]().changed()
+
+
+@each
+def test_smaller_scales_say_what_they_change(paper):
+    for scale in ("smoke", "short"):
+        one = PAPERS[paper].at(scale)
+        changed = {setting.name for setting in one.changed()}
+        assert changed == {f.name for f in fields(one) if getattr(one, f.name) != getattr(PAPERS[paper](), f.name)}
+        assert changed
+
+
+@each
+def test_settings_are_plain_and_documented(paper):
+    method = PAPERS[paper]
+    yaml.safe_load(dump(method()))
+    for field in fields(method):
+        assert re.search(rf"\b{field.name}\b", method.__doc__), field.name
+
+
+@each
+def test_smoke_runs_every_part_once_and_writes_everything(paper, tmp_path):
+    one, said = PAPERS[paper].at("smoke"), []
+    page = reproduce(one, "smoke", out=tmp_path, say=said.append)
+    found = read_reproduced(page.parent)
+    assert list(found.parts) == list(one.parts())
+    for part in found.parts.values():
+        assert part.tables or part.figures
+        for table in part.tables:
+            assert table.rows
+            assert all(len(row.entries) == len(table.columns) for row in table.rows)
+        for figure in part.figures:
+            assert (page.parent / "figures" / f"{figure}.png").stat().st_size > 1000
+            assert f'id="figure-{figure}"' in page.read_text()
+    text = (page.parent / "reproduction.md").read_text()
+    assert all(part.title in text for part in found.parts.values())
+    assert str(tmp_path) not in text
+    again = []
+    reproduce(one, "smoke", out=tmp_path, only=[next(iter(one.parts()))], say=again.append)
+    assert [line for line in again if ": training" in line or ": attacking" in line] == []
+    assert read_reproduced(page.parent).parts == found.parts
+
+
+def test_other_settings_need_another_folder(tmp_path):
+    one = PAPERS["mustafa2020"].at("smoke")
+    (tmp_path / "mustafa2020-smoke").mkdir()
+    (tmp_path / "mustafa2020-smoke" / "reproduction.yaml").write_text(dump(one))
+    with pytest.raises(UserError, match="other settings"):
+        reproduce(replace(one, epochs=2), "smoke", out=tmp_path)
+
+
+def test_an_unknown_part_is_named_before_anything_is_done(tmp_path):
+    with pytest.raises(UserError, match=r"part: unknown name 'mnits'\. Did you mean 'mnist'"):
+        reproduce(PAPERS["mustafa2020"].at("smoke"), "smoke", out=tmp_path / "new", only=["mnits"])
+    assert not (tmp_path / "new").exists()
+
+
+def test_scales_are_those_of_the_command():
+    assert SCALES == ("smoke", "short", "paper")
