@@ -42,3 +42,15 @@ def test_the_example_objective_trains():
     value.total.backward()
     assert set(value.terms) == {"cross_entropy", "slope"}
     assert model[0].weight.grad.any()
+
+
+def test_the_page_of_reproductions_shows_what_was_found():
+    import importlib.util
+
+    spec = importlib.util.spec_from_file_location("fill_reproduction", ROOT / "docs" / "fill_reproduction.py")
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    text = tool.PAGE.read_text(encoding="utf-8")
+    assert tool.filled(text) == text, "run: python docs/fill_reproduction.py"
+    marked = {mark[2] for mark in tool.MARK.finditer(text)}
+    assert marked == {folder.parent.name for folder in tool.RESULTS.glob("*/reproduction.json")}

@@ -71,8 +71,8 @@ def test_other_settings_need_another_folder(tmp_path):
 
 
 def test_an_unknown_part_is_named_before_anything_is_done(tmp_path):
-    with pytest.raises(UserError, match=r"part: unknown name 'mnits'\. Did you mean 'mnist'"):
-        reproduce(PAPERS["mustafa2020"].at("smoke"), "smoke", out=tmp_path / "new", only=["mnits"])
+    with pytest.raises(UserError, match=r"part: unknown name 'figure-11'\. Did you mean 'figure-1'"):
+        reproduce(PAPERS["mustafa2020"].at("smoke"), "smoke", out=tmp_path / "new", only=["figure-11"])
     assert not (tmp_path / "new").exists()
 
 

@@ -1,0 +1,66 @@
+"""Fill the tables of `docs/reproduction.md` from `results/`, and take over what `meseta reproduce` found into `results/`.
+
+    python docs/fill_reproduction.py                                   # the tables and figures between the marks
+    python docs/fill_reproduction.py runs/reproductions/ma2020-short   # the same, after copying what was found there
+
+A mark `<!-- found: ma2020-short table-1 -->` begins what is filled in from that part, up to `<!-- end -->`: claims, tables, and
+figures that lie in `results/`. Nothing in between is written by hand.
+"""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from meseta.report.reproduced import Part, claims_in_markdown, read_reproduced, table_in_markdown
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "results"
+PAGE = DOCS / "reproduction.md"
+MARK = re.compile(r"(<!-- found: ([\w-]+) ([\w-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+LARGEST = 400_000
+"""Of a figure, in bytes; larger ones stay where they were made."""
+
+
+def filled(text: str) -> str:
+    """Return the page with everything between its marks as it is in `results/`."""
+    return MARK.sub(lambda mark: f"{mark[1]}\n{_part(mark[2], mark[3])}\n{mark[5]}", text)
+
+
+def _part(name: str, key: str) -> str:
+    part: Part = read_reproduced(RESULTS / name).parts[key]
+    lines = claims_in_markdown(part.claims) if part.claims else []
+    for table in part.tables:
+        lines += ["", *table_in_markdown(table)]
+    for figure in part.figures:
+        if (RESULTS / name / f"{figure}.png").exists():
+            lines += ["", f"![{part.title}](../results/{name}/{figure}.png)"]
+    lines += ["", *(f"- {note}" for note in part.notes)] if part.notes else []
+    return "\n".join([*lines, ""])
+
+
+def take_over(folder: Path) -> None:
+    """Copy what was found, the records of all runs and the figures into `results/`."""
+    found = read_reproduced(folder)
+    target = RESULTS / f"{found.paper}-{found.scale}"
+    shutil.rmtree(target, ignore_errors=True)
+    (target / "records").mkdir(parents=True)
+    shutil.copy(folder / "reproduction.json", target)
+    for record in sorted(folder.glob("runs/*/record.json")):
+        shutil.copy(record, target / "records" / f"{record.parent.name}.json")
+    for part in found.parts.values():
+        for figure in part.figures:
+            file = folder / "figures" / f"{figure}.png"
+            if file.exists() and file.stat().st_size <= LARGEST:
+                shutil.copy(file, target)
+
+
+def main() -> None:
+    """Take over the folders that are given, then fill the page."""
+    for folder in sys.argv[1:]:
+        take_over(Path(folder))
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
