@@ -1,10 +1,10 @@
-"""Fill the tables of `docs/reproduction.md` from `results/`, and take over what `meseta reproduce` found into `results/`.
+"""Fill the tables of `docs/reproduction.md` from `results/`; take over what `meseta reproduce` found into `results/`.
 
-    python docs/fill_reproduction.py                                   # the tables and figures between the marks
+    python docs/fill_reproduction.py                                   # what stands between the marks
     python docs/fill_reproduction.py runs/reproductions/ma2020-short   # the same, after copying what was found there
 
-A mark `<!-- found: ma2020-short table-1 -->` begins what is filled in from that part, up to `<!-- end -->`: claims, tables, and
-figures that lie in `results/`. Nothing in between is written by hand.
+A mark `<!-- found: ma2020-short table-1 -->` begins what is filled in from that part, up to `<!-- end -->`: claims,
+tables, and those figures that lie in `results/`. Nothing in between is written by hand.
 """
 
 import re
