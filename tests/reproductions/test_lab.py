@@ -12,7 +12,7 @@ from meseta.models import Mlp, Network
 from meseta.objectives import InputGradient
 from meseta.report.reproduced import Entry
 from meseta.reproductions import Lab
-from meseta.reproductions.lab import accuracies, best, has_diverged, judged, judged_at, mean, worst_cases
+from meseta.reproductions.lab import accuracies, best, exceeds, has_diverged, judged, judged_at, mean, worst_cases
 from meseta.threat import Threat
 from meseta.training import RunConfig, Sgd
 
@@ -99,3 +99,11 @@ def test_missing_attacks_are_named(lab):
         accuracies([run], None)
     with pytest.raises(UserError, match="was not attacked"):
         accuracies([run], FGSM(), THREAT)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "n", "expected"),
+    [(60, 40, 200, True), (40, 60, 200, False), (52, 48, 200, None), (52, 48, 20_000, True), (None, 1, 9, None)],
+)
+def test_accuracies_are_told_apart_from_two_standard_errors_on(first, second, n, expected):
+    assert exceeds(first, second, n) is expected

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
+from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -138,12 +139,17 @@ class Lab:
         """Take bounds on runs, and distances that attacks find."""
         self._each(partial(_certify, config), _standing(runs))
 
-    def draw(self, figure: PaperFigure, runs: Sequence[Path]) -> str:
-        """Draw a figure of a paper from runs, measuring what their records lack, and return its key."""
+    def draw(self, figure: PaperFigure, runs: Sequence[Path], *, key: str = "") -> str:
+        """Draw a figure of a paper from runs, measuring what their records lack, and return its key.
+
+        Args:
+            key: in place of the figure's own, for a second figure of its kind.
+        """
         loaded = [load_run(run) for run in _standing(runs)]
         figure.check_runs(len(loaded))
         figure.take(loaded, self._say)
-        return self.keep_figure(figure.draw([read_record(run.folder) for run in loaded]))
+        drawn = figure.draw([read_record(run.folder) for run in loaded])
+        return self.keep_figure(replace(drawn, key=key or drawn.key))
 
     def keep_figure(self, figure: Figure) -> str:
         """Write a figure as PDF and PNG, keep it for the page, and return its key."""
@@ -219,6 +225,18 @@ def best(runs: Sequence[Path], score: Callable[[Path], float | None]) -> Path | 
     """Return the run of the highest score, the first of several; None where no run has one."""
     scored = [(value, run) for run in _standing(runs) if (value := score(run)) is not None]
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
+
+
+def exceeds(first: float | None, second: float | None, n: int) -> bool | None:
+    """Return whether one accuracy in % of n examples is above another; None where they are too near to tell.
+
+    Too near are those that differ by less than two standard errors of the difference of two independent shares.
+    """
+    if first is None or second is None:
+        return None
+    shares = first / 100, second / 100
+    error = sqrt(sum(share * (1 - share) / n for share in shares))
+    return None if abs(shares[0] - shares[1]) <= 2 * error else first > second
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -1,10 +1,11 @@
 """Mustafa et al. 2020: Cross-Hölder regularisation against Cross-Lipschitz and adversarial training."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Self
+from statistics import fmean
+from typing import ClassVar, Literal, Self
 
 from meseta.attacks import PGD
 from meseta.autodiff import CrossEntropy, Decision
@@ -13,9 +14,10 @@ from meseta.evaluation.record import Record, read_record
 from meseta.geometry import CurvatureEstimates
 from meseta.objectives import AdversarialTraining, CrossHolder, CrossLipschitz, Erm, Objective
 from meseta.papers import Mustafa1, Mustafa2, Mustafa3, Mustafa4, Mustafa5
+from meseta.papers.mustafa2020 import TwoAttacks
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, judged, judged_at, mean, worst_cases
+from meseta.reproductions.lab import Lab, accuracies, best, exceeds, judged, judged_at, mean, worst_cases
 from meseta.schedules import Cosine
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig
@@ -32,6 +34,32 @@ CHOSEN = {
     ("fashion", "ch"): "λ₁ = 0.2, λ₂ = 0.5",
 }
 """What the paper selected (appendix C.2.1)."""
+
+
+PLAIN = "plain"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, and how long ε = 1 is in pixel units."""
+
+    data: Literal["mnist", "fashion"]
+    unit: float = 1.0
+
+    @property
+    def name(self) -> str:
+        """A name for tables."""
+        return f"{self.data}{'-units' if self.mark else ''}"
+
+    @property
+    def mark(self) -> str:
+        """What tells runs whose settings hang on the unit from those in pixel units."""
+        return "" if self.unit == 1 else "sd"
+
+    @property
+    def words(self) -> str:
+        """What ε counts."""
+        return f", ε in standard deviations of {self.unit:.3f}" if self.mark else ", ε in pixel units"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +96,8 @@ class Mustafa2020(Reproduction):
         "Cross-Hölder by equation 5 with Lanczos and one rival class drawn, which is unbiased; Algorithm 1 places the "
         "weights otherwise, counts the loss once for each rival and adds the gradient where it should descend.",
         "Adversarial training in the L2 ball with PGD of 10 steps; the paper gives neither norm nor steps of its "
-        "training attack, and its radii from 1 to 5 in the test are those of L2.",
+        "training attack, and radii from 1 to 5 can only be those of L2.",
+        "ε in pixel units, which the paper does not say; a part asks what if it counts standard deviations.",
     )
 
     mnist: str = "ylecun/mnist"
@@ -141,41 +170,60 @@ class Mustafa2020(Reproduction):
         return cls()
 
     def parts(self) -> Mapping[str, PartOf]:
-        """Return figures 1 and 4, figures 2 and 5, and figure 3."""
+        """Return figures 1 and 4, figures 2 and 5, figure 3, and figure 1 with another meaning of ε."""
         return {
-            "figure-1": partial(self._data_set, "mnist"),
-            "figure-2": partial(self._data_set, "fashion"),
+            "figure-1": partial(self._data_set, Task("mnist")),
+            "figure-2": partial(self._data_set, Task("fashion")),
             "figure-3": self._hessian,
+            "units": self._units,
         }
 
-    def _data_set(self, name: str, lab: Lab) -> Part:
+    def _data_set(self, task: Task, lab: Lab) -> Part:
         """Return figures 1 and 4, or 2 and 5: the choice of settings, and accuracy against eps."""
-        chosen, (erm,) = self._choose(name, lab), lab.train(self._run(name, "erm", Erm(), 0))
-        seeds = range(self.seeds)
-        trained = {
-            method: lab.train(*(self._again(runs[0], seed) for seed in seeds)) for method, runs in chosen.items()
-        }
-        every = [erm, *(run for runs in trained.values() for run in runs)]
-        lab.attack(every, self._attacks(self.restarts), self._threats(self.eps), n=self.n_test)
-        threat = Threat("L2", self.chosen_at[0])
-        lab.judge(every, threat, n=self.n_judged)
-        figures = (Mustafa1, Mustafa4) if name == "mnist" else (Mustafa2, Mustafa5)
-        firsts = [erm, *(runs[0] for runs in trained.values())]
-        drawn = [
-            lab.draw(figure(eps=self.eps, steps=self.steps, restarts=self.restarts, n=self.n_test), firsts)
-            for figure in figures
-        ]
+        runs = self._trained(task, lab)
+        threat = self._threats(task, self.chosen_at)[0]
+        lab.judge([run for seeds in runs.values() for run in seeds], threat, n=self.n_judged)
+        figures = (Mustafa1, Mustafa4) if task.data == "mnist" else (Mustafa2, Mustafa5)
         return Part(
-            title=f"Figures {'1 and 4: MNIST' if name == 'mnist' else '2 and 5: Fashion-MNIST'}",
-            tables=[self._accuracy_table(name, erm, trained, threat), self._choice_table(name, lab)],
-            claims=self._claims(name, trained),
-            figures=drawn,
+            title=f"Figures {'1 and 4: MNIST' if task.data == 'mnist' else '2 and 5: Fashion-MNIST'}",
+            tables=[self._accuracy_table(task, runs, threat), self._choice_table(task, lab)],
+            claims=[self._effective(task, runs), *self._claims(task, runs)],
+            figures=[lab.draw(self._figure(figure, task), [seeds[0] for seeds in runs.values()]) for figure in figures],
         )
+
+    def _units(self, lab: Lab) -> Part:
+        """Return figure 1 with ε in standard deviations of the pixels, as of networks whose inputs are standardised."""
+        data = DataConfig(source=self.mnist, train_limit=self.train_limit).load()
+        task = Task("mnist", unit=fmean(data.std))
+        runs = self._trained(task, lab)
+        key = lab.draw(self._figure(Mustafa1, task), [seeds[0] for seeds in runs.values()], key="mustafa-1-units")
+        claim = self._effective(task, runs)
+        text = f"With ε in standard deviations of the pixels ({task.unit:.3f} each), all three are effective that far."
+        return Part(
+            title="What if ε counts standard deviations?",
+            tables=[self._accuracy_table(task, runs), self._choice_table(task, lab)],
+            claims=[claim.model_copy(update={"text": text, "by": "meseta"}), *self._claims(task, runs)],
+            figures=[key],
+            notes=["The paper does not say in what units ε is; networks of MNIST are often fed standardised pixels."],
+        )
+
+    def _trained(self, task: Task, lab: Lab) -> dict[str, list[Path]]:
+        """Return the runs of plain training and of each method's chosen setting, all seeds, attacked."""
+        plain = lab.train(self._run(task, "erm", Erm(), 0))
+        seeds = range(self.seeds)
+        chosen = {
+            method: lab.train(*(self._again(task, runs[0], seed) for seed in seeds))
+            for method, runs in self._choose(task, lab).items()
+        }
+        found = {PLAIN: plain, **chosen}
+        every = [run for runs in found.values() for run in runs]
+        lab.attack(every, self._attacks(self.restarts), self._threats(task, self.eps), n=self.n_test)
+        return found
 
     def _hessian(self, lab: Lab) -> Part:
         """Return figure 3, and what its ascent sees of a network that was trained to be flat."""
-        (erm,) = lab.train(self._run("mnist", "erm", Erm(), 0))
-        flat = self._choose("mnist", lab)["Cross-Hölder"][0]
+        (erm,) = lab.train(self._run(Task("mnist"), "erm", Erm(), 0))
+        flat = self._choose(Task("mnist"), lab)["Cross-Hölder"][0]
         measure = CurvatureEstimates(field=Decision())
         lab.measure([erm, flat], MeasureConfig(measures=(measure,), n=self.n_hessian))
         key = lab.draw(Mustafa3(n=self.n_hessian), [erm, flat])
@@ -216,115 +264,141 @@ class Mustafa2020(Reproduction):
             figures=[key],
         )
 
-    def _choose(self, name: str, lab: Lab) -> dict[str, list[Path]]:
+    def _choose(self, task: Task, lab: Lab) -> dict[str, list[Path]]:
         """Train every setting with the first seed, and return those of each method, the chosen one first."""
-        grids = {method: lab.train(*self._grid(name, short)) for method, short in METHODS.items()}
+        grids = {method: lab.train(*self._grid(task, short)) for method, short in METHODS.items()}
         every = [run for runs in grids.values() for run in runs]
-        attacks, threats = self._attacks(self.val_restarts), self._threats(self.chosen_at)
+        attacks, threats = self._attacks(self.val_restarts), self._threats(task, self.chosen_at)
         lab.attack(every, attacks, threats, n=self.n_val, split="val")
-        return {method: self._by_rule(name, runs) for method, runs in grids.items()}
+        return {method: self._by_rule(task, runs) for method, runs in grids.items()}
 
-    def _by_rule(self, name: str, runs: list[Path]) -> list[Path]:
+    def _by_rule(self, task: Task, runs: list[Path]) -> list[Path]:
         """Return the runs, the one that the paper's rule chooses first; without one above the floor the cleanest."""
-        floor = 100 * self.floors[0 if name == "mnist" else 1]
         clean = dict(zip(runs, accuracies(runs, None, split="val"), strict=True))
-        above = [run for run in runs if (clean[run] or 0) >= floor]
-        found = best(above, self._score) if above else best(runs, lambda run: clean[run])
+        above = [run for run in runs if (clean[run] or 0) >= 100 * self._floor(task)]
+        found = best(above, partial(self._score, task)) if above else best(runs, lambda run: clean[run])
         return [found, *(run for run in runs if run != found)] if found else runs
 
-    def _score(self, run: Path) -> float:
+    def _score(self, task: Task, run: Path) -> float:
         """Return the sum of the worst-case accuracies on the held-out split at the radii of the choice."""
         attacks = self._attacks(self.val_restarts)
-        return sum(worst_cases([run], attacks, threat, split="val")[0] for threat in self._threats(self.chosen_at))
+        radii = self._threats(task, self.chosen_at)
+        return sum(worst_cases([run], attacks, threat, split="val")[0] for threat in radii)
 
     def _accuracy_table(
-        self, name: str, erm: Path, trained: Mapping[str, list[Path]], threat: Threat
+        self, task: Task, runs: Mapping[str, list[Path]], threat: Threat | None = None
     ) -> ReproducedTable:
-        rows = {"plain": [erm], **trained}
+        """Return the worst case of both attacks against eps; with a threat also what was judged at it."""
         attacks = self._attacks(self.restarts)
+        rows = []
+        for method, seeds in runs.items():
+            left = [Entry(ours=list(worst_cases(seeds, attacks, one))) for one in self._threats(task, self.eps)]
+            entries = [Entry(ours=accuracies(seeds, None)), *left]
+            note = "" if method == PLAIN else _setting(read_record(seeds[0]), task)
+            row = Row(name=method, entries=entries, note=note)
+            rows.append(judged(method, entries, seeds, threat, note=note) if threat else row)
         return ReproducedTable(
-            key=f"{name}-accuracy",
-            title="Worst case of both PGD attacks against eps (L2)",
+            key=f"{task.name}-accuracy",
+            title=f"Worst case of both PGD attacks against ε (L2{task.words})",
             columns=["clean", *(f"ε = {eps:g}" for eps in self.eps)],
-            rows=[
-                judged(
-                    method,
-                    [
-                        Entry(ours=accuracies(runs, None)),
-                        *(Entry(ours=list(worst_cases(runs, attacks, one))) for one in self._threats(self.eps)),
-                    ],
-                    runs,
-                    threat,
-                    note="" if method == "plain" else _setting(read_record(runs[0])),
-                )
-                for method, runs in rows.items()
-            ],
-            judged_at=judged_at([erm], threat),
+            rows=rows,
+            judged_at=judged_at(runs[PLAIN], threat) if threat else "",
             notes=["The paper gives curves without figures."],
         )
 
-    def _choice_table(self, name: str, lab: Lab) -> ReproducedTable:
-        floor = self.floors[0 if name == "mnist" else 1]
+    def _choice_table(self, task: Task, lab: Lab) -> ReproducedTable:
         rows = []
-        for method, runs in self._choose(name, lab).items():
+        for method, runs in self._choose(task, lab).items():
             for run in runs:
-                is_chosen = run == runs[0]
-                values = accuracies([run], None, split="val"), [self._score(run)]
-                label = f"{method}, {_setting(read_record(run))}{' (chosen)' if is_chosen else ''}"
-                note = f"the paper chose {CHOSEN[name, METHODS[method]]}" if is_chosen else ""
+                values = accuracies([run], None, split="val"), [self._score(task, run)]
+                label = f"{method}, {_setting(read_record(run), task)}{' (chosen)' if run == runs[0] else ''}"
+                note = f"the paper chose {CHOSEN[task.data, METHODS[method]]}" if run == runs[0] else ""
                 rows.append(Row(name=label, entries=[Entry(ours=list(one)) for one in values], note=note))
         radii = " and ".join(f"{eps:g}" for eps in self.chosen_at)
+        floor = f"{100 * self._floor(task):g} % clean"
         return ReproducedTable(
-            key=f"{name}-choice",
+            key=f"{task.name}-choice",
             title="The choice of settings, on the held-out split",
             columns=["clean", f"sum of worst cases at ε = {radii}"],
             rows=rows,
-            notes=[f"Chosen: the largest sum among those of at least {100 * floor:g} % clean, else the cleanest."],
+            notes=[f"Chosen: the largest sum among those of at least {floor}, else the cleanest."],
         )
 
-    def _claims(self, name: str, trained: Mapping[str, list[Path]]) -> list[Claim]:
-        attacks = self._attacks(self.restarts)
-        at, cl, ch = (
-            [mean(worst_cases(trained[method], attacks, threat)) for threat in self._threats(self.eps)]
-            for method in METHODS
+    def _effective(self, task: Task, runs: Mapping[str, list[Path]]) -> Claim:
+        """Return whether all three keep more than half up to the second largest radius."""
+        eps = self.eps[-2]
+        left = {method: values[-2] for method, values in self._curves(task, runs).items() if method != PLAIN}
+        return Claim(
+            text=f"All three are quite effective up to ε = {eps:g}; more than half of the examples, we take it.",
+            holds=all((value or 0) > 50 for value in left.values()),
+            evidence="There "
+            + ", ".join(f"{method} keeps {_one(value)} %" for method, value in left.items())
+            + f"; at ε = {self.eps[0]:g} "
+            + ", ".join(f"{_one(values[0])} %" for name, values in self._curves(task, runs).items() if name != PLAIN)
+            + ".",
         )
-        beyond = range(max(0, len(self.eps) - 1), len(self.eps))
-        up_to = range(len(self.eps) - 1)
-        last = f"ε = {self.eps[-1]:g}"
+
+    def _claims(self, task: Task, runs: Mapping[str, list[Path]]) -> list[Claim]:
+        """Return which method keeps more, at the largest radius and at the largest where either keeps a tenth."""
+        curves = self._curves(task, runs)
+        ch, cl, at = (curves[method] for method in ("Cross-Hölder", "Cross-Lipschitz", "adversarial training"))
+        beyond = f"beyond ε = {self.eps[-2]:g}"
+        than_at = f"Cross-Hölder keeps more than adversarial training {beyond}."
         claims = [
-            Claim(
-                text=f"Cross-Hölder keeps more than Cross-Lipschitz beyond ε = {self.eps[-2]:g}.",
-                holds=all((ch[k] or 0) > (cl[k] or 0) for k in beyond),
-                evidence=f"At {last}: {_one(ch[-1])} % against {_one(cl[-1])} %.",
-            )
+            self._claim(f"Cross-Hölder keeps more than Cross-Lipschitz {beyond}.", [-1], "Cross-Lipschitz", ch, cl)
         ]
-        if name == "mnist":
-            text = f"Cross-Hölder keeps more than adversarial training beyond ε = {self.eps[-2]:g}."
-            holds = all((ch[k] or 0) > (at[k] or 0) for k in beyond)
-            evidence = f"At {last}: {_one(ch[-1])} % against {_one(at[-1])} %."
-        else:
+        if task.data == "mnist":
+            claims.append(self._claim(than_at, [-1], "adversarial training", ch, at))
+        if task.data == "fashion":
             text = f"Cross-Hölder keeps less than adversarial training up to ε = {self.eps[-2]:g}."
-            holds = all((ch[k] or 0) < (at[k] or 0) for k in up_to)
-            pairs = (f"{_one(ch[k])} against {_one(at[k])} %" for k in up_to)
-            evidence = f"From ε = {self.eps[0]:g} on: {', '.join(pairs)}."
-        return [Claim(text=text, holds=holds, evidence=evidence), *claims]
+            claims.append(self._claim(text, range(len(self.eps) - 1), "Cross-Hölder", at, ch))
+        telling = max((k for k in range(len(ch)) if max(ch[k] or 0, cl[k] or 0) >= 10), default=0)
+        text = (
+            f"At ε = {self.eps[telling]:g}, the largest where either keeps a tenth, it keeps more than Cross-Lipschitz."
+        )
+        return [*claims, self._claim(text, [telling], "Cross-Lipschitz", ch, cl).model_copy(update={"by": "meseta"})]
 
-    def _grid(self, name: str, method: str) -> list[RunConfig]:
+    def _claim(
+        self,
+        text: str,
+        places: Iterable[int],
+        other: str,
+        more: Sequence[float | None],
+        less: Sequence[float | None],
+    ) -> Claim:
+        """Return whether one curve lies above another at all these places, by more than chance."""
+        told = [exceeds(more[k], less[k], self.n_test or 10_000) for k in places]
+        pairs = (f"at ε = {self.eps[k]:g} {_one(more[k])} % against {_one(less[k])} % ({other})" for k in places)
+        holds = False if False in told else None if None in told else True
+        return Claim(text=text, holds=holds, evidence=f"{'; '.join(pairs)}, n = {self.n_test or 'all'}.")
+
+    def _curves(self, task: Task, runs: Mapping[str, list[Path]]) -> dict[str, list[float | None]]:
+        """Return the worst case of both attacks at every radius, the mean of the seeds."""
+        attacks, threats = self._attacks(self.restarts), self._threats(task, self.eps)
+        return {
+            method: [mean(worst_cases(seeds, attacks, threat)) for threat in threats] for method, seeds in runs.items()
+        }
+
+    def _figure(self, figure: type[TwoAttacks], task: Task) -> TwoAttacks:
+        radii = tuple(threat.eps for threat in self._threats(task, self.eps))
+        return figure(eps=radii, steps=self.steps, restarts=self.restarts, n=self.n_test)
+
+    def _grid(self, task: Task, method: str) -> list[RunConfig]:
         """Return the runs of a method's grid, of the first seed."""
         objectives: dict[str, Objective] = {}
         if method == "at":
-            objectives |= {f"at-{eps:g}": self._adversarial(eps) for eps in self.at_eps}
+            objectives |= {f"at-{eps:g}{task.mark}": self._adversarial(task, eps) for eps in self.at_eps}
         elif method == "cl":
             objectives |= {f"cl-{weight:g}": CrossLipschitz(weight=weight) for weight in self.cl_weights}
         else:
             grid = [(weight, curvature) for weight in self.ch_weights for curvature in self.ch_curvatures]
             objectives |= {f"ch-{w:g}-{c:g}": CrossHolder(weight=w, curvature=c) for w, c in grid}
-        return [self._run(name, label, objective, 0) for label, objective in objectives.items()]
+        return [self._run(task, label, objective, 0) for label, objective in objectives.items()]
 
-    def _run(self, name: str, label: str, objective: Objective, seed: int) -> RunConfig:
+    def _run(self, task: Task, label: str, objective: Objective, seed: int) -> RunConfig:
         return RunConfig(
-            name=f"{name}-{label}-s{seed}",
-            data=DataConfig(source=getattr(self, name), train_limit=self.train_limit),
+            name=f"{task.data}-{label}-s{seed}",
+            data=DataConfig(source=getattr(self, task.data), train_limit=self.train_limit),
             objective=objective,
             optimizer=Adam(lr=self.lr),
             schedule=Cosine(),
@@ -333,16 +407,15 @@ class Mustafa2020(Reproduction):
             seed=seed,
         )
 
-    def _again(self, run: Path, seed: int) -> RunConfig:
+    def _again(self, task: Task, run: Path, seed: int) -> RunConfig:
         """Return the run of the same settings with another seed."""
-        grids = (
-            one for name in ("mnist", "fashion") for method in METHODS.values() for one in self._grid(name, method)
-        )
+        grids = (one for method in METHODS.values() for one in self._grid(task, method))
         first = next(one for one in grids if one.name == run.name)
         return replace(first, name=f"{run.name.removesuffix('-s0')}-s{seed}", seed=seed)
 
-    def _adversarial(self, eps: float) -> AdversarialTraining:
-        return AdversarialTraining(attack=PGD(threat=Threat("L2", eps), steps=self.attack_steps, drop_broken=False))
+    def _adversarial(self, task: Task, eps: float) -> AdversarialTraining:
+        (threat,) = self._threats(task, [eps])
+        return AdversarialTraining(attack=PGD(threat=threat, steps=self.attack_steps, drop_broken=False))
 
     def _attacks(self, restarts: int) -> list[PGD]:
         return [
@@ -350,15 +423,18 @@ class Mustafa2020(Reproduction):
             for loss in (CrossEntropy(), Decision())
         ]
 
-    def _threats(self, radii: tuple[float, ...]) -> list[Threat]:
-        return [Threat("L2", eps) for eps in radii]
+    def _threats(self, task: Task, radii: Iterable[float]) -> list[Threat]:
+        return [Threat("L2", eps * task.unit) for eps in radii]
+
+    def _floor(self, task: Task) -> float:
+        return self.floors[0 if task.data == "mnist" else 1]
 
 
-def _setting(record: Record) -> str:
+def _setting(record: Record, task: Task) -> str:
     """Return the settings that the paper chooses, as it writes them."""
     options = record.config["objective"]["init_args"]
     if "attack" in options:
-        return f"ε = {options['attack']['init_args']['threat']['eps']:g}"
+        return f"ε = {options['attack']['init_args']['threat']['eps'] / task.unit:g}"
     second = f", λ₂ = {options['curvature']:g}" if "curvature" in options else ""
     return f"λ₁ = {options['weight']:g}{second}"
 
