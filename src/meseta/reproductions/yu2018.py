@@ -6,21 +6,49 @@ from functools import partial
 from math import prod
 from pathlib import Path
 from statistics import median
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import torch
 
 from meseta.attacks import FGSM, PGD, Attack
 from meseta.autodiff import CrossEntropy, Decision, Hessian
+from meseta.checks import usable_device
 from meseta.data import DataConfig
 from meseta.evaluation.record import Measured, Surface, read_record
 from meseta.geometry import GradientNorm, GradientSparsity, HessianSpectrum, Measure
+from meseta.looking import SurfaceConfig
 from meseta.models import Architecture, ConvNetGap, LeNet5
 from meseta.objectives import AdversarialTraining, DecisionGradient, Erm, InputGradient, Objective, Sum
 from meseta.papers import Yu2, Yu3, Yu4, Yu6, Yu7, Yu8, Yu9, Yu10
+from meseta.papers.estimates import measured
+from meseta.papers.yu_surfaces import ADVERSARIAL, RANDOM, SurfacePanels
+from meseta.report.comparison import eps_text
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
 from meseta.reproductions.lab import Lab, accuracies, best, judged, judged_at, mean, worst_cases
+from meseta.reproductions.yu2018_claims import (
+    ATTACKS,
+    CIFAR_EPS,
+    CLEAN,
+    COST,
+    METHODS,
+    MNIST_EPS,
+    RATIOS,
+    STATISTICS,
+    Cell,
+    Statistics,
+    adversarial_claim,
+    cifar_claims,
+    cost_claims,
+    hessian_claims,
+    missed_claim,
+    mnist_claims,
+    printed,
+    slope_claim,
+    statistics_claims,
+    surface_claims,
+    weight_claim,
+)
 from meseta.schedules import Cosine
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig, step_flops, step_seconds
@@ -28,33 +56,17 @@ from meseta.training.config import Augmentation
 from meseta.workflow import MeasureConfig, Run, load_run
 
 Figures = tuple[float, ...]
-PUBLISHED: dict[str, dict[str, Figures]] = {
-    "mnist": {
-        "Natural": (99.1, 67.3, 12.9, 4.7, 22.5, 0.0, 0.0, 21.6, 0.0, 0.0),
-        "AdvTrain": (99.1, 73.0, 52.7, 10.9, 62.0, 6.5, 0.0, 71.09, 17.0, 2.1),
-        "CrossEntropy": (99.2, 91.6, 60.4, 18.3, 87.9, 19.9, 0.0, 88.09, 20.0, 0.0),
-        "Ours": (98.4, 91.6, 70.3, 41.6, 88.1, 64.9, 26.7, 89.2, 72.6, 37.6),
-    },
-    "cifar10": {
-        "Natural": (87.2, 5.8, 2.4, 1.6, 0.7, 0.0, 0.0, 0.6, 0.0, 0.0),
-        "AdvTrain": (84.5, 10.2, 5.8, 2.6, 1.4, 0.0, 0.0, 0.0, 0.0, 0.0),
-        "CrossEntropy": (86.2, 19.1, 9.5, 6.1, 2.6, 0.7, 0.4, 2.1, 1.5, 1.4),
-        "Ours": (84.2, 59.8, 41.9, 31.0, 54.6, 29.5, 20.3, 53.7, 29.8, 20.1),
-        "Ours+AdvTrain": (83.1, 68.5, 48.5, 38.2, 62.7, 39.3, 30.3, 60.5, 39.0, 30.3),
-        "MinMax": (79.4, 65.8, 55.6, 47.4, 64.2, 49.3, 41.1, 62.9, 48.5, 40.7),
-    },
-}
-"""Tables 1 and 2: clean accuracy, then FGSM, BIM and C&W at three radii each."""
+F = TypeVar("F", bound=SurfacePanels)
 TITLES = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
-METHODS = ("Natural", "AdvTrain", "CrossEntropy", "Ours", "Ours+AdvTrain", "MinMax")
 TUNED = ("CrossEntropy", "Ours")
-ATTACKS = ("FGSM", "BIM", "C&W")
-PRINTED = 500
-"""The paper's weight c."""
-ALIKE = 10.0
-"""Points within which the paper calls robustness comparable: Ours and MinMax under BIM at 3/255 differ by 9.6."""
+SHOWN = ("Natural", "Ours", "MinMax")
+"""The methods whose Jacobian and Hessian are compared."""
+PRINTED_WEIGHT = 500
 EIGENVALUE_ZERO = 1e-9
 """Printed as 10e-10 (footnote 3)."""
+SLOPE, LOSS_SLOPE = GradientNorm(field=Decision(), q=1), GradientNorm(q=1)
+SPARSITY = GradientSparsity()
+SPECTRUM, LOSS_SPECTRUM = HessianSpectrum(field=Decision()), HessianSpectrum()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +95,10 @@ class Bench:
     loss_weights: Figures
     drop: float
     seeds: int
+
+    def spelled(self, value: float) -> str:
+        """Write a radius as the paper does."""
+        return f"{value:g}" if self.name == "mnist" else eps_text("Linf", value)
 
     @property
     def threats(self) -> list[Threat]:
@@ -156,9 +172,7 @@ class Yu2018(Reproduction):
         mnist_epochs, cifar_epochs: of natural and adversarial training, of the slope penalties, of min-max training.
         batch_size, lr: of every training.
         seeds: trainings of each method on both; weights are chosen with the first.
-        mnist_eps, cifar_eps: Linf radii of the tables. step_sizes: of the iterative attacks on both; steps: their
-            number, also in training.
-        train_eps: radius of adversarial training on both.
+        steps: of the iterative attacks, also in training.
         mnist_weights, cifar_weights: the grids of c.
         loss_weights: the grid of the cross-entropy gradient's weight.
         drops: points of clean accuracy that a weight may cost.
@@ -208,11 +222,7 @@ class Yu2018(Reproduction):
     batch_size: int = 128
     lr: float = 1e-3
     seeds: tuple[int, int] = (3, 3)
-    mnist_eps: Figures = (0.1, 0.2, 0.3)
-    cifar_eps: Figures = (3 / 255, 6 / 255, 9 / 255)
-    step_sizes: tuple[float, float] = (0.1, 1 / 255)
     steps: int = 10
-    train_eps: tuple[float, float] = (0.3, 8 / 255)
     mnist_weights: Figures = (0.003, 0.01, 0.03, 0.1, 0.3, 0.64)
     cifar_weights: Figures = (0.001, 0.003, 0.01, 0.03, 0.1, 0.16)
     loss_weights: Figures = (0.01, 0.1, 1.0, 10.0)
@@ -303,9 +313,9 @@ class Yu2018(Reproduction):
             data=DataConfig(source=self.cifar10 if k else self.mnist, train_limit=self.train_limits[k]),
             model=model,
             augment=self.augment if k else "none",
-            eps=self.cifar_eps if k else self.mnist_eps,
-            step=self.step_sizes[k],
-            train_eps=self.train_eps[k],
+            eps=CIFAR_EPS if k else MNIST_EPS,
+            step=1 / 255 if k else 0.1,
+            train_eps=8 / 255 if k else 0.3,
             epochs=self.cifar_epochs if k else self.mnist_epochs,
             weights=self.cifar_weights if k else self.mnist_weights,
             loss_weights=self.loss_weights,
@@ -373,18 +383,354 @@ class Yu2018(Reproduction):
         lab.attack(every, list(bench.attacks(self.steps).values()), bench.threats, n=self.n_test)
         lab.attack(every, self._finer(), bench.threats, n=self.n_test)
         lab.judge(every, bench.threats[0], n=self.n_judged)
-        return Part(title=f"Table {1 if name == 'mnist' else 2}: {TITLES[name]}")
+        rows = {method: self._cells(bench, trained.runs[method]) for method in METHODS}
+        cells = {(method, cell): mean(values) for method, row in rows.items() for cell, values in row.items()}
+        claims = mnist_claims(cells) if name == "mnist" else cifar_claims(cells)
+        return Part(
+            title=f"Table {1 if name == 'mnist' else 2}: {TITLES[name]}",
+            tables=[
+                self._accuracy_table(bench, trained),
+                self._missed_table(bench, trained),
+                self._choice_table(bench, trained),
+            ],
+            claims=[*claims, adversarial_claim(name, cells), *self._own_claims(bench, trained)],
+        )
+
+    def _cells(self, bench: Bench, runs: Sequence[Path]) -> dict[Cell, list[float | None]]:
+        """Return the accuracies of a row: clean, and under each attack at the k-th radius."""
+        attacks = bench.attacks(self.steps)
+        return {CLEAN: accuracies(runs, None)} | {
+            (name, k): accuracies(runs, attacks[name], threat)
+            for name in ATTACKS
+            for k, threat in enumerate(bench.threats)
+        }
+
+    def _accuracy_table(self, bench: Bench, trained: Trained) -> ReproducedTable:
+        rows = []
+        for method in METHODS:
+            published = printed(bench.name, method)
+            cells = self._cells(bench, trained.runs[method])
+            entries = [Entry(published=published.get(cell), ours=ours) for cell, ours in cells.items()]
+            weight = trained.weights.get(method)
+            note = f"weight {weight:g}" if weight is not None else ""
+            rows.append(judged(method, entries, trained.runs[method], bench.threats[0], note=note))
+        return ReproducedTable(
+            key=f"{bench.name}-accuracy",
+            title=f"{TITLES[bench.name]}: test accuracy",
+            columns=["Natural", *(f"{name}, ε = {bench.spelled(eps)}" for name in ATTACKS for eps in bench.eps)],
+            rows=rows,
+            judged_at=judged_at(trained.every(), bench.threats[0]),
+            notes=[
+                read_record(trained.runs["Natural"][0]).data,
+                f"The paper's attacks on {self.n_test or 'all'} test examples.",
+                *(["The paper's table 1 has no rows Ours+AdvTrain and MinMax."] if bench.name == "mnist" else []),
+            ],
+        )
+
+    def _missed_table(self, bench: Bench, trained: Trained) -> ReproducedTable:
+        """Return what the paper's three attacks leave together, beside what finer ones do."""
+        rows = []
+        for method in METHODS:
+            pairs = [self._coarse_and_fine(bench, trained.runs[method], threat) for threat in bench.threats]
+            rows.append(Row(name=method, entries=[Entry(ours=list(values)) for pair in pairs for values in pair]))
+        columns = [f"{whose}, ε = {bench.spelled(eps)}" for eps in bench.eps for whose in ("the paper's", "finer")]
+        return ReproducedTable(
+            key=f"{bench.name}-missed",
+            title="What FGSM, BIM and C&W of the paper leave together, and what finer steps leave",
+            columns=columns,
+            rows=rows,
+            notes=[
+                f"Finer: PGD of {self.finer_steps} steps of 2.5 ε/{self.finer_steps} on both losses from a random "
+                "start, on the same examples; each of its points counts, of BIM and C&W the last one."
+            ],
+        )
+
+    def _coarse_and_fine(self, bench: Bench, runs: Sequence[Path], threat: Threat) -> tuple[list[float], list[float]]:
+        coarse = list(bench.attacks(self.steps).values())
+        return worst_cases(runs, coarse, threat), worst_cases(runs, self._finer(), threat)
+
+    def _choice_table(self, bench: Bench, trained: Trained) -> ReproducedTable:
+        natural = trained.runs["Natural"][0]
+        shown = [("Natural", natural)] + [
+            (f"{method}, {weight:g}{' (chosen)' if weight == trained.weights[method] else ''}", run)
+            for method in TUNED
+            for weight, run in trained.tried[method].items()
+        ]
+        rows = [
+            Row(name=name, entries=[Entry(ours=[_clean(run)]), Entry(ours=[self._score(bench, run)])])
+            for name, run in shown
+        ]
+        return ReproducedTable(
+            key=f"{bench.name}-choice",
+            title="The choice of weights, on the held-out split",
+            columns=["clean", "mean under BIM over the radii"],
+            rows=rows,
+            notes=[
+                f"Chosen: the highest mean under BIM among those at most {bench.drop:g} points below natural training, "
+                "else the cleanest.",
+                f"c = {PRINTED_WEIGHT} as a mean over entries is {self._mean_weight(trained):.2g} here.",
+            ],
+        )
+
+    def _own_claims(self, bench: Bench, trained: Trained) -> list[Claim]:
+        """Return what the paper's attacks miss, and what its weight would cost as a mean over entries."""
+        pairs = [self._coarse_and_fine(bench, trained.runs["Ours"], threat) for threat in bench.threats]
+        left = [(mean(coarse), mean(fine)) for coarse, fine in pairs]
+        steps = f"{self.steps} steps of {bench.spelled(bench.step)}"
+        missed = missed_claim(left, [bench.spelled(eps) for eps in bench.eps], steps)
+        natural, target = trained.runs["Natural"][0], self._mean_weight(trained)
+        near = min(trained.tried["Ours"], key=lambda weight: abs(weight - target))
+        if abs(near - target) > 0.05 * target:  # of other images than the grid was made for
+            return [missed]
+        cleanest, lowered = _clean(natural), _clean(trained.tried["Ours"][near])
+        lost = None if cleanest is None or lowered is None else cleanest - lowered
+        return [missed, weight_claim(bench.name, near, lost, trained.weights["Ours"])]
+
+    def _mean_weight(self, trained: Trained) -> float:
+        """Return what the paper's weight is per unit of the l1 norm, if it is of the mean over the entries."""
+        return PRINTED_WEIGHT / prod(load_run(trained.runs["Natural"][0]).data.input_shape)
 
     def _cost(self, lab: Lab) -> Part:
-        return Part(title="")
+        """Return what a training step of every method costs beside a natural one."""
+        seconds: dict[str, dict[str, float]] = {}
+        operations: dict[str, dict[str, float]] = {}
+        for name in TITLES:
+            bench = self._bench(name)
+            data = bench.data.load()
+            device = usable_device(None)
+            x, y = (part.to(device) for part in data.train[: self.batch_size])
+            model = bench.model.build(data.input_shape, data.num_classes, mean=data.mean, std=data.std).to(device)
+            objectives = {method: bench.objective(method, self.steps, 0.01) for method in METHODS}
+            times = step_seconds(objectives, model, x, y, rounds=self.rounds)
+            flops = {method: step_flops(objective, model, x, y) for method, objective in objectives.items()}
+            seconds[name] = {
+                method: median(own / plain for own, plain in zip(times[method], times["Natural"], strict=True))
+                for method in METHODS
+            }
+            operations[name] = {method: flops[method] / flops["Natural"] for method in METHODS}
+        columns = [f"{title}, {what}" for title in TITLES.values() for what in ("seconds", "operations")]
+        rows = [
+            Row(
+                name=method,
+                entries=[
+                    entry
+                    for name in TITLES
+                    for entry in (
+                        Entry(published=COST if method == "Ours" else None, ours=[seconds[name][method]]),
+                        Entry(ours=[operations[name][method]]),
+                    )
+                ],
+            )
+            for method in METHODS
+        ]
+        table = ReproducedTable(
+            key="cost",
+            title="A training step over a natural one",
+            columns=columns,
+            rows=rows,
+            unit="",
+            digits=2,
+            notes=[
+                f"Seconds: the median of {self.rounds} rounds of ratios, each round with a step of every method in an "
+                f"order drawn anew, batches of {self.batch_size}, without the optimiser's update. Operations: of "
+                "convolutions and matrix products, forward and backward.",
+                "The paper's 2.1 is the average of both data sets, of time per epoch; of MinMax it says over 10 times.",
+            ],
+        )
+        return Part(title="Time per epoch", tables=[table], claims=cost_claims(seconds, operations))
 
     def _geometry(self, lab: Lab) -> Part:
-        return Part(title="")
+        """Return the statistics of section 4.3 and 5.3, and which Hessian they can be of."""
+        bench = self._bench("mnist")
+        trained = self._trained(bench, lab)
+        runs = dict(zip(SHOWN, trained.firsts(*SHOWN), strict=True))
+        both = [*runs.values(), *trained.firsts("CrossEntropy")]
+        lab.measure(both, MeasureConfig(measures=(SLOPE, LOSS_SLOPE, SPARSITY), n=self.n_hessian))
+        lab.measure(list(runs.values()), MeasureConfig(measures=(LOSS_SPECTRUM,), n=self.n_hessian))
+        twins = self._twins(bench, trained, lab)
+        lab.measure(list(twins.values()), MeasureConfig(measures=(SLOPE, SPECTRUM), n=self.n_hessian))
+        zeros = {name: self._zero_shares(load_run(run)) for name, run in runs.items()}
+        natural = load_run(runs["Natural"])
+        statistics = {name: _statistics(run, zeros[name][0]) for name, run in runs.items()}
+        smooth = {name: [_of(run, SLOPE).mean, _of(run, SPECTRUM).parts["nuclear"].mean] for name, run in twins.items()}
+        slopes = {
+            name: (_of(run, SLOPE).mean, _of(run, LOSS_SLOPE).mean)
+            for name, run in zip((*SHOWN, "CrossEntropy"), both, strict=True)
+        }
+        relative = {name: _percent(_of(run, SPARSITY).mean) for name, run in runs.items()}
+        return Part(
+            title="Sections 4.3 and 5.3: Jacobian and Hessian on MNIST",
+            tables=[
+                _statistics_table(statistics, self.n_hessian, self.n_double),
+                _ratio_table(statistics, smooth),
+            ],
+            claims=[
+                *statistics_claims(statistics, relative),
+                *hessian_claims(zeros, prod(natural.data.input_shape), self._flat(natural), smooth),
+                slope_claim(slopes),
+            ],
+            figures=[lab.draw(Yu8(field=CrossEntropy(), n=self.n_hessian), list(runs.values()))],
+        )
+
+    def _twins(self, bench: Bench, trained: Trained, lab: Lab) -> dict[str, Path]:
+        """Train natural and Ours with SiLU in place of ReLU, so that the decision function has a Hessian."""
+        smooth = replace(bench, name=f"{bench.name}-silu", model=replace(bench.model, activation="silu"))
+        configs = [self._run(smooth, "Natural", 0), self._run(smooth, "Ours", 0, trained.weights["Ours"])]
+        return dict(zip(("Natural", "Ours"), lab.train(*configs), strict=True))
+
+    def _zero_shares(self, run: Run) -> tuple[float, float]:
+        """Return the share in % of eigenvalues of the loss's Hessian below the paper's zero, in float32 and float64."""
+        x, y = run.chosen("test", range(self.n_double))
+        shares = []
+        for dtype in (torch.float32, torch.float64):
+            found = LOSS_SPECTRUM(run.model.to(dtype), x.to(dtype), y).parts["eigenvalues"]
+            shares.append(100 * (found.abs() < EIGENVALUE_ZERO).double().mean().item())
+        return shares[0], shares[1]
+
+    def _flat(self, run: Run) -> float:
+        """Return the largest entry of products of the decision function's Hessian with random vectors."""
+        x, y = run.chosen("test", range(self.n_hessian))
+        v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+        return Hessian(Decision().bind(run.model, x, y), x)(v).abs().max().item()
+
+    def _sized(self, figure: F) -> F:
+        """Return a figure of surfaces as fine as the scale has it."""
+        return replace(
+            figure, resolution=self.resolution, parameter_resolution=self.parameter_resolution, n=self.n_surface
+        )
 
     def _surfaces(self, lab: Lab) -> Part:
-        return Part(title="")
+        """Return figures 2, 3, 4, 6, 7, 9 and 10."""
+        benches = {name: self._bench(name) for name in TITLES}
+        trained = {name: self._trained(bench, lab) for name, bench in benches.items()}
+        mnist, cifar = trained["mnist"], trained["cifar10"]
+        pair, ours = cifar.firsts("Natural", "MinMax"), mnist.firsts("Natural", "Ours")
+        far, eps = benches["mnist"].eps[-1], benches["cifar10"].train_eps
+        over_parameters, over_inputs = self._sized(Yu2(eps=eps)), self._sized(Yu3(eps=eps))
+        plateau = self._sized(Yu6())
+        figures = [
+            lab.draw(over_parameters, pair),
+            lab.draw(over_inputs, pair),
+            lab.draw(self._sized(Yu4(eps=eps)), pair[:1]),
+            lab.draw(plateau, mnist.firsts("Natural", "MinMax")),
+            lab.draw(self._sized(Yu7()), pair),
+            lab.draw(self._sized(Yu9(eps=far)), ours),
+            lab.draw(Yu10(), [*mnist.firsts(*SHOWN), *cifar.firsts(*SHOWN)]),
+        ]
+        rises = [
+            [_rise(_surface(run, config), reach) for run in pair]
+            for config, reach in (
+                (over_parameters.over_parameters(), 0.5),
+                (over_inputs.at(0, *ADVERSARIAL), eps),
+            )
+        ]
+        stands = [
+            [_plateau(_surface(run, plateau.at(0, *axes)), 0.3) for axes in (RANDOM, ADVERSARIAL)]
+            for run in mnist.firsts("Natural", "MinMax")
+        ]
+        return Part(
+            title="Figures 2, 3, 4, 6, 7, 9 and 10: surfaces",
+            claims=surface_claims(rises, stands),
+            figures=figures,
+            notes=["All of test example 0; figure 10 of six examples of either data set."],
+        )
 
 
 def _clean(run: Path) -> float | None:
     """Return the clean accuracy on the held-out split."""
     return accuracies([run], None, split="val")[0]
+
+
+def _of(run: Path, measure: Measure) -> Measured:
+    return measured(read_record(run), measure, "test")
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else 100 * share
+
+
+def _statistics(run: Path, zeros: float) -> list[float | None]:
+    """Return what section 4.3 tells of a network: l1 norms of Jacobian and Hessian, each with its zeros in %."""
+    sparsity, spectrum = _of(run, SPARSITY), _of(run, LOSS_SPECTRUM)
+    return [
+        _of(run, SLOPE).mean,
+        _percent(sparsity.parts["below_zero"].mean),
+        spectrum.parts["nuclear"].mean,
+        zeros,
+    ]
+
+
+def _statistics_table(statistics: Statistics, n: int, n_zeros: int) -> ReproducedTable:
+    return ReproducedTable(
+        key="statistics",
+        title="Jacobian of the decision function and Hessian of the loss",
+        columns=["‖J‖₁", "|J_i| < 0.01 (%)", "Σ|λ_i|", "|λ_i| < 1e-9, float32 (%)"],
+        rows=[
+            Row(
+                name=name,
+                entries=[
+                    Entry(published=published, ours=[value])
+                    for published, value in zip(STATISTICS.get(name, (None,) * 4), values, strict=True)
+                ],
+            )
+            for name, values in statistics.items()
+        ],
+        unit="",
+        digits=2,
+        notes=[
+            f"Means of {n} test examples, of the zeros among the eigenvalues of {n_zeros}; the published ones are of "
+            "100, on released networks. Nonzero Hessians of ReLU networks can be those of the loss alone."
+        ],
+    )
+
+
+def _ratio_table(statistics: Statistics, smooth: Statistics) -> ReproducedTable:
+    """Return how many times less the norms of trained networks are than the natural one's."""
+
+    def row(name: str, natural: Sequence[float | None], other: Sequence[float | None], published: Figures) -> Row:
+        pairs = zip(natural, other, published or (None, None), strict=True)
+        return Row(
+            name=name,
+            entries=[Entry(published=said, ours=[a / b if a is not None and b else None]) for a, b, said in pairs],
+        )
+
+    natural, ours, minmax = (statistics[name][::2] for name in SHOWN)
+    printed_ratios = tuple(STATISTICS["Natural"][k] / STATISTICS["MinMax"][k] for k in (0, 2))
+    return ReproducedTable(
+        key="statistics-ratios",
+        title="How many times less than natural",
+        columns=["‖J‖₁", "Σ|λ_i|"],
+        rows=[
+            row("Ours", natural, ours, RATIOS),
+            row("MinMax", natural, minmax, printed_ratios),
+            row("Ours, with SiLU", smooth["Natural"], smooth["Ours"], ()),
+        ],
+        unit="",
+        digits=1,
+        notes=["Hessians are of the loss; with SiLU of the decision function, which bends there."],
+    )
+
+
+def _surface(run: Path, config: SurfaceConfig) -> Surface:
+    """Return the surface that a figure has looked at."""
+    return next(one for one in read_record(run).surfaces if one.settings == repr(config))
+
+
+def _around(surface: Surface, field: str, reach: float) -> list[float | None]:
+    """Return the values at |i| + |j| <= reach, which in the norm of the axes is within the ball."""
+    rows = zip(surface.y, surface.fields[field], strict=True)
+    return [
+        value for j, row in rows for i, value in zip(surface.x, row, strict=True) if abs(i) + abs(j) <= reach + 1e-9
+    ]
+
+
+def _rise(surface: Surface, reach: float) -> float | None:
+    """Return by how much the loss lies above that at the centre, in the mean around it."""
+    (centre,), around = _around(surface, "CrossEntropy", 0), mean(_around(surface, "CrossEntropy", reach))
+    return None if centre is None or around is None else around - centre
+
+
+def _plateau(surface: Surface, reach: float) -> float | None:
+    """Return the share in % of the points around the centre at which the decision stands."""
+    values = _around(surface, "Decision", reach)
+    return mean([None if value is None else 100.0 * (value > 0) for value in values])
