@@ -14,12 +14,13 @@ from meseta.attacks import FGSM, PGD, Attack
 from meseta.autodiff import CrossEntropy, Decision, Hessian
 from meseta.checks import usable_device
 from meseta.data import DataConfig
+from meseta.errors import UserError
 from meseta.evaluation.record import Measured, Surface, read_record
 from meseta.geometry import GradientNorm, GradientSparsity, HessianSpectrum, Measure
 from meseta.looking import SurfaceConfig
 from meseta.models import Architecture, ConvNetGap, LeNet5
 from meseta.objectives import AdversarialTraining, DecisionGradient, Erm, InputGradient, Objective, Sum
-from meseta.papers import Yu2, Yu3, Yu4, Yu6, Yu7, Yu8, Yu9, Yu10
+from meseta.papers import PaperFigure, Yu2, Yu3, Yu4, Yu6, Yu7, Yu8, Yu9, Yu10
 from meseta.papers.estimates import measured
 from meseta.papers.yu_surfaces import ADVERSARIAL, RANDOM, SurfacePanels
 from meseta.report.comparison import eps_text
@@ -183,6 +184,7 @@ class Yu2018(Reproduction):
         rounds: how often a training step is timed.
         resolution, parameter_resolution, n_surface: points along an axis of inputs and of parameters, and examples of
             the loss over parameters.
+        figures: which are drawn beside 2, 3 and 6, of 4, 7, 8, 9 and 10.
     """
 
     paper: ClassVar[str] = "yu2018"
@@ -237,6 +239,13 @@ class Yu2018(Reproduction):
     resolution: int = 101
     parameter_resolution: int = 31
     n_surface: int = 256
+    figures: tuple[int, ...] = (4, 7, 8, 9, 10)
+
+    def __post_init__(self) -> None:
+        if unknown := set(self.figures) - {4, 7, 8, 9, 10}:
+            raise UserError(
+                f"`figures` must be among 4, 7, 8, 9 and 10, got {min(unknown)}. 2, 3 and 6 are drawn anyway."
+            )
 
     @classmethod
     def at(cls, scale: Scale) -> Self:
@@ -267,6 +276,7 @@ class Yu2018(Reproduction):
                 resolution=5,
                 parameter_resolution=3,
                 n_surface=8,
+                figures=(),
             )
         if scale == "short":
             return cls(
@@ -569,7 +579,7 @@ class Yu2018(Reproduction):
                 *hessian_claims(zeros, prod(natural.data.input_shape), self._flat(natural), smooth),
                 slope_claim(slopes),
             ],
-            figures=[lab.draw(Yu8(field=CrossEntropy(), n=self.n_hessian), list(runs.values()))],
+            figures=self._drawn(lab, {8: (Yu8(field=CrossEntropy(), n=self.n_hessian), list(runs.values()))}),
         )
 
     def _twins(self, bench: Bench, trained: Trained, lab: Lab) -> dict[str, Path]:
@@ -593,6 +603,10 @@ class Yu2018(Reproduction):
         v = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
         return Hessian(Decision().bind(run.model, x, y), x)(v).abs().max().item()
 
+    def _drawn(self, lab: Lab, figures: Mapping[int, tuple[PaperFigure, list[Path]]]) -> list[str]:
+        """Draw those that are asked for."""
+        return [lab.draw(figure, runs) for number, (figure, runs) in figures.items() if number in self.figures]
+
     def _sized(self, figure: F) -> F:
         """Return a figure of surfaces as fine as the scale has it."""
         return replace(
@@ -600,7 +614,7 @@ class Yu2018(Reproduction):
         )
 
     def _surfaces(self, lab: Lab) -> Part:
-        """Return figures 2, 3, 4, 6, 7, 9 and 10."""
+        """Return the figures of surfaces, and what they show in numbers."""
         benches = {name: self._bench(name) for name in TITLES}
         trained = {name: self._trained(bench, lab) for name, bench in benches.items()}
         mnist, cifar = trained["mnist"], trained["cifar10"]
@@ -611,11 +625,16 @@ class Yu2018(Reproduction):
         figures = [
             lab.draw(over_parameters, pair),
             lab.draw(over_inputs, pair),
-            lab.draw(self._sized(Yu4(eps=eps)), pair[:1]),
             lab.draw(plateau, mnist.firsts("Natural", "MinMax")),
-            lab.draw(self._sized(Yu7()), pair),
-            lab.draw(self._sized(Yu9(eps=far)), ours),
-            lab.draw(Yu10(), [*mnist.firsts(*SHOWN), *cifar.firsts(*SHOWN)]),
+            *self._drawn(
+                lab,
+                {
+                    4: (self._sized(Yu4(eps=eps)), pair[:1]),
+                    7: (self._sized(Yu7()), pair),
+                    9: (self._sized(Yu9(eps=far)), ours),
+                    10: (Yu10(), [*mnist.firsts(*SHOWN), *cifar.firsts(*SHOWN)]),
+                },
+            ),
         ]
         rises = [
             [_rise(_surface(run, config), reach) for run in pair]
@@ -629,7 +648,7 @@ class Yu2018(Reproduction):
             for run in mnist.firsts("Natural", "MinMax")
         ]
         return Part(
-            title="Figures 2, 3, 4, 6, 7, 9 and 10: surfaces",
+            title="Surfaces",
             claims=surface_claims(rises, stands),
             figures=figures,
             notes=["All of test example 0; figure 10 of six examples of either data set."],
@@ -717,17 +736,18 @@ def _surface(run: Path, config: SurfaceConfig) -> Surface:
 
 
 def _around(surface: Surface, field: str, reach: float) -> list[float | None]:
-    """Return the values at |i| + |j| <= reach, which in the norm of the axes is within the ball."""
+    """Return the values at |i| + |j| <= reach, which in the norm of the axes is within the ball; the nearest first."""
     rows = zip(surface.y, surface.fields[field], strict=True)
-    return [
-        value for j, row in rows for i, value in zip(surface.x, row, strict=True) if abs(i) + abs(j) <= reach + 1e-9
-    ]
+    points = [(abs(i) + abs(j), value) for j, row in rows for i, value in zip(surface.x, row, strict=True)]
+    near = sorted((point for point in points if point[0] <= reach + 1e-9), key=lambda point: point[0])
+    return [value for _, value in near]
 
 
 def _rise(surface: Surface, reach: float) -> float | None:
     """Return by how much the loss lies above that at the centre, in the mean around it."""
-    (centre,), around = _around(surface, "CrossEntropy", 0), mean(_around(surface, "CrossEntropy", reach))
-    return None if centre is None or around is None else around - centre
+    values = _around(surface, "CrossEntropy", reach)
+    around = mean(values)
+    return None if around is None or values[0] is None else around - values[0]
 
 
 def _plateau(surface: Surface, reach: float) -> float | None:
