@@ -227,7 +227,7 @@ class Yu2018(Reproduction):
     steps: int = 10
     mnist_weights: Figures = (0.003, 0.01, 0.03, 0.1, 0.3, 0.64)
     cifar_weights: Figures = (0.001, 0.003, 0.01, 0.03, 0.1, 0.16)
-    loss_weights: Figures = (0.01, 0.1, 1.0, 10.0)
+    loss_weights: Figures = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     drops: tuple[float, float] = (1.0, 3.0)
     n_test: int | None = None
     n_val: int | None = None
@@ -289,8 +289,8 @@ class Yu2018(Reproduction):
                 lr=2e-3,
                 seeds=(2, 1),
                 mnist_weights=(0.01, 0.03, 0.1, 0.64),
-                cifar_weights=(0.003, 0.03, 0.16),
-                loss_weights=(0.1, 1.0, 10.0),
+                cifar_weights=(0.003, 0.01, 0.03, 0.16),
+                loss_weights=(0.3, 1.0, 3.0),
                 n_test=300,
                 n_val=300,
                 finer_steps=20,
