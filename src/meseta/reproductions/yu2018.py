@@ -307,10 +307,10 @@ class Yu2018(Reproduction):
     def parts(self) -> Mapping[str, PartOf]:
         """Return the two tables, cost, statistics and surfaces."""
         return {
-            "mnist": partial(self._accuracy, "mnist"),
-            "cifar10": partial(self._accuracy, "cifar10"),
+            "table-1": partial(self._accuracy, "mnist"),
+            "table-2": partial(self._accuracy, "cifar10"),
             "cost": self._cost,
-            "geometry": self._geometry,
+            "statistics": self._statistics,
             "surfaces": self._surfaces,
         }
 
@@ -549,7 +549,7 @@ class Yu2018(Reproduction):
         )
         return Part(title="Time per epoch", tables=[table], claims=cost_claims(seconds, operations))
 
-    def _geometry(self, lab: Lab) -> Part:
+    def _statistics(self, lab: Lab) -> Part:
         """Return the statistics of section 4.3 and 5.3, and which Hessian they can be of."""
         bench = self._bench("mnist")
         trained = self._trained(bench, lab)
@@ -561,7 +561,7 @@ class Yu2018(Reproduction):
         lab.measure(list(twins.values()), MeasureConfig(measures=(SLOPE, SPECTRUM), n=self.n_hessian))
         zeros = {name: self._zero_shares(load_run(run)) for name, run in runs.items()}
         natural = load_run(runs["Natural"])
-        statistics = {name: _statistics(run, zeros[name][0]) for name, run in runs.items()}
+        statistics = {name: _summary(run, zeros[name][0]) for name, run in runs.items()}
         smooth = {name: [_of(run, SLOPE).mean, _of(run, SPECTRUM).parts["nuclear"].mean] for name, run in twins.items()}
         slopes = {
             name: (_of(run, SLOPE).mean, _of(run, LOSS_SLOPE).mean)
@@ -668,7 +668,7 @@ def _percent(share: float | None) -> float | None:
     return None if share is None else 100 * share
 
 
-def _statistics(run: Path, zeros: float) -> list[float | None]:
+def _summary(run: Path, zeros: float) -> list[float | None]:
     """Return what section 4.3 tells of a network: l1 norms of Jacobian and Hessian, each with its zeros in %."""
     sparsity, spectrum = _of(run, SPARSITY), _of(run, LOSS_SPECTRUM)
     return [
