@@ -1,6 +1,7 @@
 """Yu 2018: what is trained, how weights are chosen, and claims that may come out either way."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,9 +88,10 @@ def test_other_claims_come_out_both_ways():
 
 def test_statistics_as_printed_and_otherwise():
     found = {"Natural": [500.0, 1.1, 1.26, 65.6], "Ours": [50.0, 30.0, 0.42, 90.0], "MinMax": [50.0, 54.0, 0.53, 97.1]}
-    assert [c.holds for c in statistics_claims(found, {"Natural": 10.0, "MinMax": 12.0})] == [True] * 4
+    reaches = {"Natural": 0.05, "Ours": 0.1, "MinMax": 0.2}
+    assert [c.holds for c in statistics_claims(found, {"Natural": 10.0, "MinMax": 12.0}, reaches)] == [True] * 5
     alike = dict.fromkeys(found, found["Natural"])
-    assert not any(c.holds for c in statistics_claims(alike, {"Natural": 10.0, "MinMax": 90.0}))
+    assert not any(c.holds for c in statistics_claims(alike, {"Natural": 10.0, "MinMax": 90.0}, reaches))
     smooth = {"Natural": [9.0, 9.0], "Ours": [3.0, 3.0]}
     assert all(claim.holds for claim in hessian_claims({"Natural": (65.6, 98.9)}, 784, 0.0, smooth))
     bent = hessian_claims({"Natural": (99.0, 65.6)}, 784, 0.1, {"Natural": [9.0, 9.0], "Ours": [3.0, 9.0]})
@@ -133,6 +135,13 @@ def test_methods_are_what_the_choices_say():
     assert both == Sum(parts=(bench.objective("AdvTrain", 10), DecisionGradient(weight=0.03, q=1)))
     assert [bench.epochs_of(method) for method in METHODS] == [30, 30, 100, 100, 100, 400]
     assert bench.attacks(10)["BIM"] == PGD(steps=10, alpha=1 / 255, random_start=False, drop_broken=False)
+
+
+def test_a_warm_up_grows_radius_and_step():
+    bench = replace(Yu2018(), warmup=0.5)._bench("mnist")
+    quarter, last = (bench.objective("MinMax", 10).at(share).attack for share in (0.25, 1.0))
+    assert (quarter.threat.eps, quarter.alpha) == pytest.approx((0.15, 0.05))
+    assert (last.threat.eps, last.alpha) == (0.3, 0.1)
 
 
 CLEANEST, RULE = [("a", 98.0, 10.0), ("b", 97.5, 40.0)], [("a", 99.5, 10.0), ("b", 99.2, 40.0), ("c", 96.0, 90.0)]
