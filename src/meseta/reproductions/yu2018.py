@@ -708,21 +708,21 @@ def _statistics_table(statistics: Statistics, reaches: Mapping[str, float], n: i
     return ReproducedTable(
         key="statistics",
         title="Jacobian of the decision function and Hessian of the loss",
-        columns=["‖J‖₁", "|J_i| < 0.01 (%)", "Σ|λ_i|", "|λ_i| < 1e-9, in float32 (%)", "L / ‖J‖₁, median"],
+        columns=["‖J‖₁", "|J_i| < 0.01 (%)", "Σ|λ_i|", "|λ_i| < 1e-9, in float32 (%)", "L / ‖J‖₁, median (1/255)"],
         rows=[
             Row(
                 name=name,
                 entries=[
                     Entry(published=published, ours=[value])
                     for published, value in zip(
-                        (*STATISTICS.get(name, (None,) * 4), None), (*values, reaches[name]), strict=True
+                        (*STATISTICS.get(name, (None,) * 4), None), (*values, 255 * reaches[name]), strict=True
                     )
                 ],
             )
             for name, values in statistics.items()
         ],
         unit="",
-        digits=3,
+        digits=2,
         notes=[
             f"Means of {n} test examples, of the zeros among the eigenvalues of {n_zeros}; the published ones are of "
             "100, on released networks. Nonzero Hessians of ReLU networks can be those of the loss alone.",
