@@ -107,8 +107,7 @@ class Ma2020(Reproduction):
         train_limit: training examples; None for all.
         epochs: of training from scratch. `adversarial_epochs` of that on adversarial examples, `source_epochs` of the
             models that attacks are transferred from, `tuning_epochs` of what goes on from the plain model.
-        batch_size: of every training.
-        lr: learning rate of training from scratch; `tuning_lr` of what goes on from the plain model.
+        batch_size, lr: of training from scratch; `tuning_batch_size`, `tuning_lr` of what goes on from the plain model.
         seeds: trainings of each method, and of each source.
         weight: of SOAR. `weights` those of Figure 3, `zero_weights` more for the zero initialisation.
         eps: of L∞, `l2_eps` of L2.
@@ -149,6 +148,7 @@ class Ma2020(Reproduction):
     source_epochs: int = 200
     tuning_epochs: int = 150
     batch_size: int = 128
+    tuning_batch_size: int = 128
     lr: float = 0.01
     tuning_lr: float = 0.002
     seeds: int = 3
@@ -206,13 +206,14 @@ class Ma2020(Reproduction):
                 epochs=15,
                 adversarial_epochs=12,
                 source_epochs=10,
-                tuning_epochs=5,
+                tuning_epochs=6,
                 batch_size=64,
+                tuning_batch_size=32,
                 lr=0.03,
                 tuning_lr=0.005,
                 seeds=1,
-                weights=(0.5, 2.0),
-                zero_weights=(2.0,),
+                weights=(0.1, 0.5),
+                zero_weights=(1.0,),
                 apgd_steps=50,
                 resnet_width=16,
                 n_wide=1000,
@@ -716,6 +717,7 @@ class Ma2020(Reproduction):
                 optimizer=Sgd(lr=self.tuning_lr),
                 schedule=StepDecay(milestones=(90 / 150, 100 / 150)),
                 epochs=self.tuning_epochs,
+                batch_size=self.tuning_batch_size,
                 watch=self._watch(name, objective),
             )
         epochs = {"standard": self.epochs} | dict.fromkeys(SOURCES, self.source_epochs)
