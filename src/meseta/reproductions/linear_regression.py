@@ -27,7 +27,8 @@ def loss_under_attack(w: Tensor, eps: float) -> Tensor:
 def descend(start: Tensor, *, ridge: float = 0.0, eps: float = 0.0, steps: int = 3000) -> Tensor:
     """Return where descent on loss_under_attack + ridge/2 ||w||^2 ends up, from weights of its own.
 
-    The absolute values take a proximal step, so that a weight stops at 0 and does not jump over it.
+    The absolute values take a proximal step, so that a weight stops at 0 and does not jump over it. With
+    both ridge and eps the sum is not convex, and a weight at 0 may stay where it would do better moved.
     """
     w = start.clone()
     rate = 1 / (SQUARE + ridge + eps**2 * w.shape[-1])
