@@ -207,11 +207,11 @@ class Ma2020(Reproduction):
             )
         if scale == "short":
             return cls(
-                train_limit=4000,
+                train_limit=3500,
                 epochs=15,
-                adversarial_epochs=12,
+                adversarial_epochs=10,
                 source_epochs=10,
-                tuning_epochs=6,
+                tuning_epochs=5,
                 batch_size=64,
                 tuning_batch_size=32,
                 lr=0.03,
@@ -223,10 +223,10 @@ class Ma2020(Reproduction):
                 resnet_width=16,
                 n_wide=1000,
                 n_test=100,
-                n_auto=40,
+                n_auto=32,
                 n_judged=100,
-                n_watched=50,
-                watch_every=1,
+                n_watched=40,
+                watch_every=2,
             )
         return cls()
 
