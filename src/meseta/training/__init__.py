@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from meseta.errors import MissingExtra
 from meseta.training.config import RunConfig
+from meseta.training.cost import step_flops, step_seconds
 from meseta.training.optimizers import Adam, AdamW, Optimizer, Sgd
 from meseta.training.watch import Watch
 
@@ -17,6 +18,8 @@ __all__ = [
     "RunConfig",
     "Sgd",
     "Watch",
+    "step_flops",
+    "step_seconds",
     "train",
 ]
 
