@@ -1,8 +1,10 @@
 """The papers reproduced, one class each: `meseta reproduce PAPER` carries one out."""
 
 from meseta.reproductions.base import SCALES, Reproduction, Scale, reproduce
+from meseta.reproductions.equal_cost import EqualCost
 from meseta.reproductions.lab import Lab
 from meseta.reproductions.mustafa2020 import Mustafa2020
 
 __all__ = ["SCALES", "Lab", "Reproduction", "Scale", "reproduce"]
+__all__ += ["EqualCost"]
 __all__ += ["Mustafa2020"]
