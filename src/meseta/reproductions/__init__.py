@@ -3,8 +3,10 @@
 from meseta.reproductions.base import SCALES, Reproduction, Scale, reproduce
 from meseta.reproductions.equal_cost import EqualCost
 from meseta.reproductions.lab import Lab
+from meseta.reproductions.mei2022 import Mei2022
 from meseta.reproductions.mustafa2020 import Mustafa2020
 
 __all__ = ["SCALES", "Lab", "Reproduction", "Scale", "reproduce"]
 __all__ += ["EqualCost"]
+__all__ += ["Mei2022"]
 __all__ += ["Mustafa2020"]
