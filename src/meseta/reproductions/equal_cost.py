@@ -1,19 +1,20 @@
 """The question that the papers leave: which method keeps the most at equal training cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import ceil, prod
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from statistics import fmean
+from typing import ClassVar, Self
 
 import torch
 
 from meseta import attacks
 from meseta.attacks import FGSM, PGD, FrankWolfe
 from meseta.autodiff import Decision
-from meseta.data import DataConfig, ImageData
-from meseta.evaluation.record import Evaluation, read_record
+from meseta.data import DataConfig
+from meseta.evaluation.record import Training, Verdict, read_record
 from meseta.models import Architecture, SiluCnn
 from meseta.objectives import (
     AdversarialTraining,
@@ -36,10 +37,11 @@ from meseta.objectives import (
     Sum,
     Trades,
 )
-from meseta.report.comparison import eps_text, wilson
+from meseta.report.comparison import NORMS, eps_text, wilson
+from meseta.report.figure import PointFigure, Points
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, judged, judged_at
+from meseta.reproductions.lab import Lab, accuracies, best, has_diverged, judged, judged_at
 from meseta.schedules import Cosine, LinearWarmup
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig
@@ -50,7 +52,9 @@ WITHIN = 2.0
 """Points of clean accuracy on the held-out split that a method may lose against plain training."""
 ATTACK = PGD(steps=20, loss=Decision())
 """What settings are chosen by, and what stands beside the worst case."""
-DataSet = Literal["mnist", "fashion", "cifar"]
+NAMES = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar": "CIFAR-10"}
+CHEAP = 3.0
+"""Plain steps that a cheap method's step costs at most."""
 
 
 @dataclass(frozen=True)
@@ -114,13 +118,13 @@ def methods(strength: float, threat: Threat, inputs: int) -> dict[str, Objective
 class EqualCost(Reproduction):
     """Every objective of the library at the same training cost, on MNIST, Fashion-MNIST and CIFAR-10.
 
-    A plain training takes `budget` epochs; a method whose step costs c plain steps takes budget / c of them, rounded up,
-    over as many fewer examples as make the cost the same. Costs are counted operations of
-    convolutions and matrix products. Each method's strength is chosen on the held-out split: among those within 2
+    A plain training takes `budget` epochs; a method whose step costs c plain steps takes budget / c of them, rounded
+    up, over as many fewer examples as make the cost the same. Costs are counted operations of convolutions and matrix
+    products. Each method's strength is chosen on the held-out split: among those within 2
     points of plain training's clean accuracy the most robust one. Then all are judged on test examples.
 
     Args:
-        mnist, fashion, cifar: the data sets; None leaves one out.
+        mnist, fashion, cifar: the data sets; an empty name leaves one out.
         eps: the Linf radius on each.
         model: the network, which must be smooth for the methods of second order.
         train_limit: training examples; None for all.
@@ -149,9 +153,9 @@ class EqualCost(Reproduction):
         "On Fashion-MNIST eps is 0.05: at 0.1 nothing robust stays within 2 points of plain training.",
     )
 
-    mnist: str | None = "ylecun/mnist"
-    fashion: str | None = "zalando-datasets/fashion_mnist"
-    cifar: str | None = "uoft-cs/cifar10"
+    mnist: str = "ylecun/mnist"
+    fashion: str = "zalando-datasets/fashion_mnist"
+    cifar: str = "uoft-cs/cifar10"
     eps: tuple[float, float, float] = (0.1, 0.05, 4 / 255)
     model: Architecture = SiluCnn()
     train_limit: int | None = None
@@ -171,8 +175,8 @@ class EqualCost(Reproduction):
         if scale == "smoke":
             return cls(
                 mnist="digits",
-                fashion=None,
-                cifar=None,
+                fashion="",
+                cifar="",
                 model=SiluCnn(maps=(4, 4, 8, 8), hidden=(16,)),
                 train_limit=128,
                 budget=1,
@@ -198,22 +202,171 @@ class EqualCost(Reproduction):
         return cls()
 
     def parts(self) -> Mapping[str, PartOf]:
-        """Return the data sets."""
-        names: tuple[DataSet, ...] = ("mnist", "fashion", "cifar")
-        return {name: partial(self._data_set, name) for name in names if getattr(self, name) is not None}
+        """Return the data sets, and all of them side by side."""
+        names = [name for name in NAMES if getattr(self, name)]
+        parts: dict[str, PartOf] = {name: partial(self._data_set, name) for name in names}
+        return parts | {"overview": partial(self._overview, names)}
 
-    def _data_set(self, name: DataSet, lab: Lab) -> Part:
-        """Train every method at every strength, choose on the held-out split and judge what was chosen."""
-        threat, plan = self._threat(name), self._plan(name)
-        tried = {method: lab.train(*(self._run(name, one) for one in settings)) for method, settings in plan.items()}
-        every = [run for runs in tried.values() for run in runs]
-        lab.attack(every, [ATTACK], [threat], n=self.n_val, split="val")
-        chosen = {method: chosen_by(runs, tried[PLAIN][0], threat) for method, runs in tried.items()}
+    def _data_set(self, name: str, lab: Lab) -> Part:
+        """Return the chart of a data set, its table, and which method keeps the most."""
+        found, threat = self._judged(name, lab), self._threat(name)
+        data = read_record(found[0].run).data
+        return Part(
+            title=NAMES[name],
+            tables=[self._table(name, found, threat, data), self._choice_table(name, lab)],
+            claims=claims(found),
+            figures=[lab.keep_figure(chart(name, found, threat))],
+            notes=[f"{data}.", "One seed for each training."],
+        )
+
+    def _overview(self, names: Sequence[str], lab: Lab) -> Part:
+        """Return the worst case of every method on every data set."""
+        columns = {name: {one.name: one for one in self._judged(name, lab)} for name in names}
+        methods = [one for one in next(iter(columns.values())) if all(one in found for found in columns.values())]
+
+        def rank(method: str) -> float:
+            return fmean(place(found[method], list(found.values())) for found in columns.values())
+
+        rows = [
+            Row(
+                name=method,
+                entries=[Entry(ours=[value]) for found in columns.values() for value in shown(found[method])]
+                + [Entry(ours=[rank(method)])],
+                note="; ".join(remarks({NAMES[name]: found[method] for name, found in columns.items()})),
+            )
+            for method in sorted(methods, key=rank)
+        ]
+        winners = {name: winner(list(found.values())).name for name, found in columns.items()}
+        return Part(
+            title="All data sets",
+            tables=[
+                ReproducedTable(
+                    key="equal-cost-overview",
+                    title="Worst case at equal training cost, by the mean place over the data sets",
+                    columns=[
+                        *(f"{NAMES[name]}, {what}" for name in names for what in ("clean (%)", "worst case (%)")),
+                        "mean place",
+                    ],
+                    rows=rows,
+                    unit="",
+                    notes=[
+                        "Clean: on the whole held-out split. A place counts methods that keep more; those with masked "
+                        "gradients, and those that lose more than 2 points of clean accuracy, come after all others."
+                    ],
+                )
+            ],
+            claims=[
+                Claim(
+                    text="One method is the first on every data set.",
+                    holds=len(set(winners.values())) == 1 if len(winners) > 1 else None,
+                    evidence="; ".join(f"{NAMES[name]}: {method}" for name, method in winners.items()) + ".",
+                    by="meseta",
+                )
+            ],
+        )
+
+    def _judged(self, name: str, lab: Lab) -> list["Judged"]:
+        """Train every method at every strength, choose on the held-out split, and judge what was chosen."""
+        threat, plan, tried = self._threat(name), _planned(self, name), self._tried(name, lab)
+        plain = tried[PLAIN][0]
+        chosen = {method: chosen_by(runs, plain, threat) for method, runs in tried.items() if runs}
         lab.attack(list(chosen.values()), [ATTACK], [threat], n=self.n_test)
         lab.judge(list(chosen.values()), threat, n=self.n_judged, checked=self.checked)
-        return Part(title=name)
+        return [self._found(method, plan[method][0].step, run, plain) for method, run in chosen.items()]
 
-    def _plan(self, name: DataSet) -> dict[str, list[Method]]:
+    def _tried(self, name: str, lab: Lab) -> dict[str, list[Path]]:
+        """Train every method at every strength and return its runs, attacked on the held-out split.
+
+        Those that diverged are left out.
+        """
+        plan = {method: [self._run(name, one) for one in settings] for method, settings in _planned(self, name).items()}
+        folders = {method: lab.train(*runs, may_diverge=method != PLAIN) for method, runs in plan.items()}
+        tried = {method: [run for run in runs if not has_diverged(run)] for method, runs in folders.items()}
+        every = [run for runs in tried.values() for run in runs]
+        lab.attack(every, [ATTACK], [self._threat(name)], n=self.n_val, split="val")
+        return tried
+
+    def _found(self, method: str, step: float, run: Path, plain: Path) -> "Judged":
+        evaluation = read_record(run).evaluation
+        assert evaluation is not None
+        assert evaluation.masking is not None
+        return Judged(
+            name=method,
+            run=run,
+            step=step,
+            clean=held_out(run),
+            is_near=is_near(run, plain),
+            worst=evaluation.robust[0].worst_case,
+            n=evaluation.n,
+            verdict=evaluation.masking.verdict,
+        )
+
+    def _table(self, name: str, found: Sequence["Judged"], threat: Threat, data: str) -> ReproducedTable:
+        plain = seconds(found[0].run)
+        rows = [
+            judged(
+                one.name,
+                [
+                    Entry(ours=[one.step]),
+                    Entry(ours=[seconds(one.run) / plain]),
+                    Entry(ours=[one.clean]),
+                    Entry(ours=accuracies([one.run], None)),
+                    Entry(ours=accuracies([one.run], ATTACK, threat)),
+                ],
+                [one.run],
+                threat,
+                note=setting(one),
+            )
+            for one in sorted(found, key=lambda one: -one.worst)
+        ]
+        missing = sorted(set(_planned(self, name)) - {one.name for one in found})
+        return ReproducedTable(
+            key=f"equal-cost-{name}-table",
+            title=f"{NAMES[name]}: every method at the same training cost, by its worst case",
+            columns=[
+                "step (plain steps)",
+                "training time (plain = 1)",
+                "clean, held out (%)",
+                "clean (%)",
+                f"{ATTACK.name} (%)",
+            ],
+            rows=rows,
+            unit="",
+            judged_at=judged_at([one.run for one in found], threat),
+            notes=[
+                f"{data}.",
+                "Steps are counted operations. Time is measured on a machine that may have had other work.",
+                *([f"Diverged at every strength: {', '.join(missing)}."] if missing else []),
+            ],
+        )
+
+    def _choice_table(self, name: str, lab: Lab) -> ReproducedTable:
+        threat, tried, plan = self._threat(name), self._tried(name, lab), _planned(self, name)
+        plain = tried[PLAIN][0]
+        rows = []
+        for method, settings in plan.items():
+            runs = {run.name: run for run in tried[method]}
+            chosen = chosen_by(tried[method], plain, threat) if runs else None
+            for one in settings:
+                run = runs.get(self._run(name, one).run_name)
+                values = [None, None] if run is None else [held_out(run), *on_held_out([run], threat)]
+                rows.append(
+                    Row(
+                        name=f"{method}, strength {one.strength:g}{' (chosen)' if run and run == chosen else ''}",
+                        entries=[Entry(ours=[value]) for value in (one.epochs, one.examples, *values)],
+                        note="" if run else "diverged",
+                    )
+                )
+        return ReproducedTable(
+            key=f"equal-cost-{name}-choice",
+            title=f"{NAMES[name]}: the choice of strengths, on the held-out split",
+            columns=["epochs", "training examples", "clean (%)", f"{ATTACK.name} (%)"],
+            rows=rows,
+            unit="",
+            notes=["Chosen: the most robust within 2 points of the clean accuracy of `erm`, else the cleanest."],
+        )
+
+    def plan(self, name: str) -> dict[str, list[Method]]:
         """Return every setting of every method, plain training first, with the epochs that its cost leaves."""
         data = self._data(name).load()
         x, y = data.train[: self.batch_size]
@@ -230,7 +383,7 @@ class EqualCost(Reproduction):
             plan[method] = [Method(method, *setting, step, epochs, examples) for setting in settings.items()]
         return plan
 
-    def _run(self, name: DataSet, one: Method) -> RunConfig:
+    def _run(self, name: str, one: Method) -> RunConfig:
         return RunConfig(
             name=f"{name}-{one.name}-{one.strength:g}",
             data=replace(self._data(name), train_limit=one.examples),
@@ -242,11 +395,52 @@ class EqualCost(Reproduction):
             batch_size=self.batch_size,
         )
 
-    def _data(self, name: DataSet) -> DataConfig:
+    def _data(self, name: str) -> DataConfig:
         return DataConfig(source=getattr(self, name), train_limit=self.train_limit)
 
-    def _threat(self, name: DataSet) -> Threat:
-        return Threat("Linf", dict(zip(("mnist", "fashion", "cifar"), self.eps, strict=True))[name])
+    def _threat(self, name: str) -> Threat:
+        return Threat("Linf", dict(zip(NAMES, self.eps, strict=True))[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A method at the strength that was chosen for it.
+
+    Attributes:
+        step: the cost of a step, in plain steps.
+        clean: accuracy in % on the held-out split.
+        is_near: whether that is within 2 points of plain training.
+        worst: worst-case accuracy of `n` test examples, in [0, 1].
+    """
+
+    name: str
+    run: Path
+    step: float
+    clean: float
+    is_near: bool
+    worst: float
+    n: int
+    verdict: Verdict
+
+    @property
+    def counts(self) -> bool:
+        """Whether it answers the question: accurate enough, and not masked."""
+        return self.is_near and self.verdict != "broken"
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the worst case, in %."""
+        low, high = wilson(self.worst, self.n)
+        return 100 * low, 100 * high
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.name} {100 * self.worst:.1f} % ({low:.1f} to {high:.1f})"
+
+
+@cache
+def _planned(reproduction: EqualCost, name: str) -> dict[str, list[Method]]:
+    return reproduction.plan(name)
 
 
 def share_out(budget: int, step: float, examples: int) -> tuple[int, int]:
@@ -258,9 +452,21 @@ def share_out(budget: int, step: float, examples: int) -> tuple[int, int]:
     return epochs, max(1, round(examples * budget / (step * epochs)))
 
 
+def training(run: Path) -> Training:
+    """Return how a run was trained."""
+    found = read_record(run).training
+    assert found is not None
+    return found
+
+
 def held_out(run: Path) -> float:
     """Return the clean accuracy in % on the whole held-out split, as training saw it last."""
-    return 100 * (read_record(run).training.metrics["val/accuracy"] or 0)
+    return 100 * (training(run).metrics["val/accuracy"] or 0)
+
+
+def on_held_out(runs: Sequence[Path], threat: Threat) -> list[float | None]:
+    """Return the accuracies in % that the attack of the choice leaves on the held-out split."""
+    return accuracies(runs, ATTACK, threat, split="val")
 
 
 def chosen_by(runs: Sequence[Path], plain: Path, threat: Threat) -> Path:
@@ -269,10 +475,147 @@ def chosen_by(runs: Sequence[Path], plain: Path, threat: Threat) -> Path:
     Both on the held-out split.
     """
     near = [run for run in runs if is_near(run, plain)]
-    robust = {run: accuracies([run], ATTACK, threat, split="val")[0] for run in near}
-    return best(near, robust.get) or max(runs, key=held_out)
+    return best(near, lambda run: on_held_out([run], threat)[0]) or max(runs, key=held_out)
 
 
 def is_near(run: Path, plain: Path) -> bool:
     """Return whether a run is within 2 points of plain training on the held-out split."""
     return held_out(run) >= held_out(plain) - WITHIN
+
+
+def seconds(run: Path) -> float:
+    """Return the seconds of all training steps of a run."""
+    return training(run).seconds_per_epoch * training(run).epochs
+
+
+def setting(one: Judged) -> str:
+    """Return the strength that was chosen, and where the method falls short."""
+    strength = "" if one.name == PLAIN else f"strength {one.run.name.rsplit('-', 1)[1]}"
+    return "; ".join(part for part in (strength, "" if one.is_near else "more than 2 points less accurate") if part)
+
+
+def winner(found: Sequence[Judged]) -> Judged:
+    """Return the method that keeps the most among those that answer the question; plain training always does."""
+    return max((one for one in found if one.counts or one.name == PLAIN), key=lambda one: one.worst)
+
+
+def place(one: Judged, found: Sequence[Judged]) -> int:
+    """Return the place of a method, from 1: how many keep more, after all that count where it does not itself."""
+    return 1 + sum((other.counts, other.worst) > (one.counts, one.worst) for other in found)
+
+
+def shown(one: Judged) -> list[float]:
+    """Return clean accuracy and worst case, in %."""
+    return [one.clean, 100 * one.worst]
+
+
+def remarks(found: Mapping[str, Judged]) -> list[str]:
+    """Return where a method is not accurate enough, or masked."""
+    far = [name for name, one in found.items() if not one.is_near]
+    masked = [name for name, one in found.items() if one.verdict == "broken"]
+    said = {"less accurate by more than 2 points on": far, "gradients masked on": masked}
+    return [f"{what} {', '.join(names)}" for what, names in said.items() if names]
+
+
+def claims(found: Sequence[Judged]) -> list[Claim]:
+    """Return which method keeps the most, whether by more than chance, and whether dear steps repay their cost."""
+    first, plain = winner(found), next(one for one in found if one.name == PLAIN)
+    others = sorted((one for one in found if one.counts and one != first), key=lambda one: -one.worst)
+    ordered = [first, *others]
+    cheap = next((one for one in ordered if one.step <= CHEAP), None)
+    dear = next((one for one in ordered if one.step > CHEAP), None)
+    pgd = next((one for one in found if one.name == "pgd"), None)
+    verdict: dict[Verdict, bool | None] = {"trusted": True, "suspicious": None, "broken": False}
+    return [
+        Claim(
+            text=f"Within {WITHIN:g} points of plain training {first.name} keeps the most, beyond the intervals.",
+            holds=above(first, others[0]) if others else None,
+            evidence=f"{first}; next {'; '.join(map(str, others[:3])) or 'none'}.",
+            by="meseta",
+        ),
+        Claim(
+            text=f"{first.name} keeps more than plain training, beyond the intervals.",
+            holds=above(first, plain),
+            evidence=f"{first} against {plain}.",
+            by="meseta",
+        ),
+        Claim(
+            text=f"The gradients of {first.name} are not masked.",
+            holds=verdict[first.verdict],
+            evidence=f"All masking checks together say {first.verdict}.",
+            by="meseta",
+        ),
+        Claim(
+            text=f"No method whose step costs more than {CHEAP:g} plain ones keeps more than the best of the others.",
+            holds=cheap is not None and (dear is None or cheap.worst >= dear.worst),
+            evidence=f"{cheap or 'No cheap one'}; {dear or 'no dear one'}, of those within {WITHIN:g} points.",
+            by="meseta",
+        ),
+        Claim(
+            text=f"At equal cost a penalty of at most {CHEAP:g} plain steps beats adversarial training with PGD.",
+            holds=None if cheap is None or pgd is None else not pgd.is_near or cheap.worst > pgd.worst,
+            evidence="PGD training diverged."
+            if pgd is None
+            else f"{cheap or 'No penalty'}; {pgd}, {plain.clean - pgd.clean:.1f} points less accurate than plain "
+            "training on the held-out split.",
+            by="meseta",
+        ),
+    ]
+
+
+def above(one: Judged, other: Judged) -> bool:
+    """Return whether the intervals of two worst cases lie apart, the first one above."""
+    return one.interval[0] > other.interval[1]
+
+
+def chart(name: str, found: Sequence[Judged], threat: Threat) -> PointFigure:
+    """Return the worst case of every method against the cost of its step."""
+    kinds = {
+        f"within {WITHIN:g} points of plain training": [one for one in found if one.counts],
+        "less accurate": [one for one in found if not one.is_near and one.verdict != "broken"],
+        "gradients masked: at most this": [one for one in found if one.verdict == "broken"],
+    }
+    places = apart({one.name: one.step for one in found})
+    groups = [
+        Points(
+            name=kind,
+            style=style,
+            labels=tuple(one.name for one in members),
+            x=tuple(places[one.name] for one in members),
+            y=tuple(100 * one.worst for one in members),
+            low=tuple(one.interval[0] for one in members),
+            high=tuple(one.interval[1] for one in members),
+        )
+        for style, (kind, members) in enumerate(kinds.items())
+        if members
+    ]
+    ns = sorted({one.n for one in found})
+    return PointFigure(
+        key=f"equal-cost-{name}",
+        title=f"{NAMES[name]}: robust accuracy at equal training cost, {NORMS['Linf']} {eps_text('Linf', threat.eps)}",
+        x_label="cost of a step (plain steps)",
+        y_label="worst-case accuracy (%)",
+        groups=tuple(groups),
+        ticks={float(2**k): f"{2**k}" for k in range(10) if 2**k <= 2 * max(places.values())},
+        notes=(
+            f"Whiskers: 95 % Wilson intervals of {ns[0]} test examples. One seed.",
+            "Methods of equal cost are drawn a little apart.",
+        ),
+        log_x=True,
+    )
+
+
+def apart(costs: Mapping[str, float], share: float = 0.03) -> dict[str, float]:
+    """Return places on a logarithmic axis, those of nearly equal costs spread about their own."""
+    ordered = sorted(costs, key=costs.__getitem__)
+    groups: list[list[str]] = []
+    for name in ordered:
+        if groups and costs[name] <= (1 + share) * costs[groups[-1][0]]:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return {
+        name: costs[name] * (1 + share) ** (k - (len(group) - 1) / 2)
+        for group in groups
+        for k, name in enumerate(group)
+    }

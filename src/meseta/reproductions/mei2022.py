@@ -1,33 +1,26 @@
 """Mei et al. 2022, HAAT: adversarial training along the gradient and the most curved direction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 from typing import ClassVar, Self
-
-import torch
 
 from meseta import attacks
 from meseta.attacks import PGD, AutoAttack
 from meseta.data import DataConfig
-from meseta.evaluation.record import Curve, read_record
 from meseta.evaluation.suites import Suite
 from meseta.geometry import PowerConvergence
 from meseta.linalg import PowerIteration
 from meseta.models import Architecture, Cnn4, ResNet18
-from meseta.objectives import AdversarialTraining, Erm, Haat, Objective
-from meseta.papers import Haat1, Haat2, Haat3, Haat4, Haat5
-from meseta.report.comparison import wilson
-from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
+from meseta.objectives import AdversarialTraining, Haat, Objective
+from meseta.report.reproduced import Part
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, judged, judged_at
+from meseta.reproductions.lab import Lab
 from meseta.schedules import Cyclic
 from meseta.threat import Threat
 from meseta.training import RunConfig, Sgd, Watch
 from meseta.training.config import Augmentation
-from meseta.training.cost import step_flops
-from meseta.workflow import EvaluateConfig, MeasureConfig, load_run
+from meseta.workflow import EvaluateConfig, MeasureConfig
 
 BASELINE = (5, 1e-6)
 """k and ξ of the paper's baseline (section 4.1)."""
@@ -70,8 +63,8 @@ class Mei2022(Reproduction):
     choices: ClassVar[tuple[str, ...]] = (
         "The paper prints curves without figures: what is compared are its claims and the settings that it selected.",
         "Algorithm 1 as its text describes it: all k iterations first, then one move by eps/4 along the sign of the "
-        "gradient and by eps/4 along u / max|u|, with the sign of u along which the loss rises. Printed, it moves inside "
-        "the iteration by the gradient itself, mixes u with an undefined d, and stretches by the root of d, which "
+        "gradient and by eps/4 along u / max|u|, with the sign of u along which the loss rises. Printed, it moves "
+        "inside the iteration by the gradient itself, mixes u with an undefined d, and stretches by the root of d, which "
         "saturates every pixel.",
         "PGD takes as many steps as HAAT moves, of 2.5 eps / steps; the paper gives neither.",
         "Momentum 0.9, weight decay 2e-4, batch size 128 and one triangle of the learning rate with its peak at 40 % "
