@@ -1,5 +1,7 @@
 """Names of points: each once, on the axes, none over another."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,7 +40,7 @@ def test_the_names_of_equal_points_stand_apart():
     beside = {left: [n for n in placed(drawn) if n.x == 2.0 and n.left is left] for left in (True, False)}
     for names in beside.values():
         heights = sorted(share(name.text_y, y_ends) for name in names)
-        assert all(b - a > 0.03 for a, b in zip(heights, heights[1:], strict=False))
+        assert all(b - a > 0.03 for a, b in pairwise(heights))
     assert not all(name.moved for names in beside.values() for name in names)
 
 

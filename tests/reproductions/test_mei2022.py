@@ -19,9 +19,9 @@ from meseta.reproductions.mei2022 import (
     Attacked,
     Mei2022,
     Movement,
-    apart,
     label,
     name_of,
+    similar,
 )
 
 COARSE, FINE = f"differences, ξ = {BASELINE[1]:g}", f"differences, ξ = {BASELINE[1]:g}, in float64"
@@ -77,18 +77,23 @@ def test_the_cause_is_found_where_exact_and_resolved_products_converge():
 
 
 def test_intervals_decide_whether_two_trainings_differ(monkeypatch):
-    values = {"pgd": 0.30, name_of(*TUNED): 0.32, "exact": 0.6, name_of(0, BASELINE[1]): 0.1}
-    monkeypatch.setattr(Attacked, "of", classmethod(lambda cls, name, run: cls(label(name), values[name], 100)))
+    values = {"pgd": 0.30, name_of(*TUNED): 0.36, "exact": 0.6, name_of(0, BASELINE[1]): 0.1}
+    monkeypatch.setattr(Attacked, "of", classmethod(lambda cls, name, run: cls(label(name), values[name], 2000)))
     reproduction = Mei2022.at("smoke")
     monkeypatch.setattr(type(reproduction), "_peak", lambda self, run: 0.9)
     costs = {label("pgd"): 3.0, label(name_of(*TUNED)): 15.0}
     runs = {name: Path(name) for name in values}
     found = reproduction._comparison_claims(runs, costs)
     assert [claim.holds for claim in found] == [True, True, True, False, False, False]
-    values |= {name_of(0, BASELINE[1]): 0.3, "exact": 0.3, name_of(*TUNED): 0.29}
+    values |= {name_of(0, BASELINE[1]): 0.3, "exact": 0.3, name_of(*TUNED): 0.26}
     found = reproduction._comparison_claims(runs, dict.fromkeys(costs, 1.0))
     assert [claim.holds for claim in found] == [True, False, False, False, True, True]
-    assert apart(Attacked("a", 0.9, 100), Attacked("b", 0.1, 100))
+
+
+def test_few_examples_decide_nothing():
+    assert similar(Attacked("a", 0.3, 20), Attacked("b", 0.3, 20)) is None
+    assert similar(Attacked("a", 0.9, 20), Attacked("b", 0.1, 20)) is False
+    assert similar(Attacked("a", 0.3, 2000), Attacked("b", 0.3, 2000)) is True
 
 
 @pytest.mark.parametrize(("five", "expected"), [(0.5, [True, True, True]), (0.1, [False, True, True])])

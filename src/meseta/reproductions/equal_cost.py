@@ -37,7 +37,7 @@ from meseta.objectives import (
     Sum,
     Trades,
 )
-from meseta.report.comparison import NORMS, eps_text, wilson
+from meseta.report.comparison import NORMS, eps_text, newcombe, wilson
 from meseta.report.figure import PointFigure, Points
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
@@ -528,13 +528,13 @@ def claims(found: Sequence[Judged]) -> list[Claim]:
     verdict: dict[Verdict, bool | None] = {"trusted": True, "suspicious": None, "broken": False}
     return [
         Claim(
-            text=f"Within {WITHIN:g} points of plain training {first.name} keeps the most, beyond the intervals.",
+            text=f"Within {WITHIN:g} points of plain training {first.name} keeps the most, beyond doubt (95 %).",
             holds=above(first, others[0]) if others else None,
             evidence=f"{first}; next {'; '.join(map(str, others[:3])) or 'none'}.",
             by="meseta",
         ),
         Claim(
-            text=f"{first.name} keeps more than plain training, beyond the intervals.",
+            text=f"{first.name} keeps more than plain training, beyond doubt (95 %).",
             holds=above(first, plain),
             evidence=f"{first} against {plain}.",
             by="meseta",
@@ -564,8 +564,8 @@ def claims(found: Sequence[Judged]) -> list[Claim]:
 
 
 def above(one: Judged, other: Judged) -> bool:
-    """Return whether the intervals of two worst cases lie apart, the first one above."""
-    return one.interval[0] > other.interval[1]
+    """Return whether a worst case is above another with 95 % confidence, as far as the test examples are concerned."""
+    return newcombe(one.worst, one.n, other.worst, other.n)[0] > 0
 
 
 def chart(name: str, found: Sequence[Judged], threat: Threat) -> PointFigure:
