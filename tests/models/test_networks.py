@@ -30,6 +30,7 @@ SMALL = [
     Mlp(hidden=(8,)),
     LeNet5(padding=2),
     Cnn4(hidden=(16,)),
+    Cnn4(maps=(2, 3, 4, 5), hidden=(16,)),
     SiluCnn(hidden=()),
     ConvNetGap(),
     VggLike(width=4),
@@ -275,3 +276,15 @@ def test_transforms_of_torch_func_pass_through():
     network = SiluCnn(hidden=()).build((1, 8, 8), 3, generator=seeded()).eval()
     x = torch.rand(2, 5, 1, 8, 8, generator=seeded(1))
     torch.testing.assert_close(torch.func.vmap(network)(x), torch.stack([network(part) for part in x]))
+
+
+def test_cnn4_has_the_maps_that_it_is_given():
+    network = SiluCnn(maps=(2, 3, 4, 5), hidden=()).build((1, 8, 8), 3, generator=seeded())
+    found = [layer.out_channels for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert found == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("maps", [(8, 8), (8, 8, 8, 0), 8])
+def test_cnn4_takes_four_widths(maps: object):
+    with pytest.raises(UserError, match="`maps` must be"):
+        Cnn4(maps=maps)

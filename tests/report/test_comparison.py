@@ -7,6 +7,7 @@ from meseta.errors import UserError
 from meseta.report.comparison import (
     eps_text,
     measure_groups,
+    newcombe,
     runs_of,
     shorten,
     significant,
@@ -29,6 +30,12 @@ from meseta.report.comparison import (
 )
 def test_wilson_against_published_values(successes: int, n: int, low: float, high: float) -> None:
     assert wilson(successes / n, n) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_newcombe_against_published_values() -> None:
+    assert newcombe(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=6e-5)
+    low, high = newcombe(0.3, 50, 0.3, 50)
+    assert low == pytest.approx(-high)
 
 
 def test_wilson_of_nothing_says_nothing() -> None:

@@ -75,6 +75,17 @@ def wilson(share: float, n: int, z: float = 1.959963984540054) -> tuple[float, f
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
+def newcombe(share: float, n: int, other: float, m: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two shares, by their Wilson intervals (Newcombe 1998, method 10).
+
+    Of n and m examples drawn apart; where both are of the same examples it is wider than it need be.
+    """
+    (low, high), (other_low, other_high) = wilson(share, n), wilson(other, m)
+    below = math.hypot(share - low, other_high - other)
+    above = math.hypot(high - share, other - other_low)
+    return share - other - below, share - other + above
+
+
 def pixel_steps(eps: float) -> int | None:
     """Return k where eps is k/255 with a k that people write so; None elsewhere (0.2 is 51/255, and stays 0.2)."""
     k = round(255 * eps)

@@ -49,6 +49,35 @@ class LineFigure:
 
 
 @dataclass(frozen=True)
+class Points:
+    """Points of one kind, each with its name and its interval."""
+
+    name: str
+    style: int
+    labels: tuple[str, ...]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class PointFigure:
+    """Named points with whiskers, such as one for each method; `ticks` maps positions to their text."""
+
+    key: str
+    title: str
+    x_label: str
+    y_label: str
+    groups: tuple[Points, ...]
+    ticks: Mapping[float, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    log_x: bool = False
+    interval: str = "95 %"
+    """What lies between low and high."""
+
+
+@dataclass(frozen=True)
 class Cloud:
     """One distance per example: a line for attacks, points for bounds, thin ones for proxies."""
 
@@ -166,7 +195,7 @@ class PanelFigure:
     notes: tuple[str, ...] = ()
 
 
-Figure = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure | PictureFigure | PanelFigure
+Figure = LineFigure | PointFigure | CloudFigure | HistogramFigure | SurfaceFigure | PictureFigure | PanelFigure
 
 
 def leaves(figures: Sequence[Figure]) -> list[Figure]:

@@ -10,12 +10,15 @@ from meseta.report.figure import (
     CloudFigure,
     HistogramFigure,
     LineFigure,
+    PointFigure,
+    Points,
     Sample,
     Series,
     SurfaceFigure,
     bin_edges,
     bin_shares,
 )
+from meseta.report.placing import Name, placed, spans
 from meseta.report.style import (
     CROSSINGS,
     FILLED_SAMPLES,
@@ -28,7 +31,7 @@ from meseta.report.style import (
     style,
 )
 
-Drawn = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
+Drawn = LineFigure | PointFigure | CloudFigure | HistogramFigure | SurfaceFigure
 """What plotly draws; pictures are images of the page, and panels are drawn one by one."""
 NEAR_ZERO = 1 / 3
 """An axis starts at 0 where the smallest value is below this share of the largest: elsewhere it would hide the rest."""
@@ -43,6 +46,12 @@ def to_plotly(figure: Drawn) -> dict[str, Any]:
         traces = bands + [_line_trace(series, figure) for series in figure.series]
         axis = (_log_axis(_extent(figure)) if figure.log_x else {"rangemode": "tozero"}) | _tick_array(figure)
         y_axis = {"range": [0, 101]} if figure.percent else _value_axis(figure)
+    elif isinstance(figure, PointFigure):
+        traces = [_point_trace(group, figure) for group in figure.groups]
+        x_span, y_span = spans(figure)
+        ends = [math.log10(x) for x in x_span] if figure.log_x else list(x_span)
+        axis = {"type": "log" if figure.log_x else "linear", "range": ends} | _tick_array(figure)
+        y_axis = {"range": list(y_span)}
     elif isinstance(figure, CloudFigure):
         traces = [_cloud_trace(cloud) for cloud in reversed(figure.clouds)]
         axis = {"range": [-1, 101]}
@@ -71,6 +80,8 @@ def to_plotly(figure: Drawn) -> dict[str, Any]:
         "margin": {"t": 12, "r": 12, "b": 48, "l": 56},
         "font": {"family": "system-ui, sans-serif", "size": 13},
     }
+    if isinstance(figure, PointFigure):
+        layout["annotations"] = [_annotation(name, figure) for name in placed(figure)]
     return {"data": traces, "layout": layout}
 
 
@@ -189,7 +200,7 @@ def _run_of(series: Series, figure: LineFigure) -> int:
     return -1 if figure.of_attacks else series.style
 
 
-def _tick_array(figure: LineFigure) -> dict[str, Any]:
+def _tick_array(figure: LineFigure | PointFigure) -> dict[str, Any]:
     return {"tickvals": list(figure.ticks), "ticktext": list(figure.ticks.values())} if figure.ticks else {}
 
 
@@ -197,6 +208,53 @@ def _log_axis(edges: Sequence[float]) -> dict[str, Any]:
     """Label whole powers of ten only, at most about six of them."""
     decades = math.log10(edges[-1]) - math.log10(edges[0])
     return {"type": "log", "dtick": max(1, round(decades / 6))}
+
+
+def _point_trace(group: Points, figure: PointFigure) -> dict[str, Any]:
+    look = style(group.style)
+    names = [html.escape(label, quote=False) for label in group.labels]
+    intervals = [f"{low:.3g}–{high:.3g}" for low, high in zip(group.low, group.high, strict=True)]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": html.escape(group.name, quote=False),
+        "meta": {"run": -1},
+        "x": group.x,
+        "y": group.y,
+        "text": [f"{name} ({figure.interval}: {span})" for name, span in zip(names, intervals, strict=True)],
+        "marker": {"symbol": look.symbol, "size": 9, "color": look.colour},
+        "error_y": _whiskers(group, look),
+        "hovertemplate": "%{text}<br>%{x:.3g}: %{y:.3g}<extra></extra>",
+    }
+
+
+def _annotation(name: Name, figure: PointFigure) -> dict[str, Any]:
+    """Return a name beside its point, with a thin line where it stands higher or lower."""
+    x, text_x = (math.log10(value) if figure.log_x else value for value in (name.x, name.text_x))
+    lead = {"x": x, "y": name.y, "axref": "x", "ayref": "y", "ax": text_x, "ay": name.text_y, "showarrow": True}
+    beside = {"x": text_x, "y": name.y, "showarrow": False}
+    return {
+        "text": html.escape(name.text, quote=False),
+        "xanchor": "right" if name.left else "left",
+        "yanchor": "middle",
+        "font": {"size": 11},
+        "arrowhead": 0,
+        "arrowwidth": 0.6,
+        "arrowcolor": "#999999",
+        **(lead if name.moved else beside),
+    }
+
+
+def _whiskers(series: Series | Points, look: Style) -> dict[str, Any]:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [h - y for h, y in zip(series.high, series.y, strict=True)],
+        "arrayminus": [y - low for low, y in zip(series.low, series.y, strict=True)],
+        "color": look.colour,
+        "thickness": 1,
+        "width": 3,
+    }
 
 
 def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:
@@ -218,19 +276,10 @@ def _line_trace(series: Series, figure: LineFigure) -> dict[str, Any]:
     trace |= {"hovertemplate": hover} | ({"text": text} if has_intervals(figure) else {})
     if figure.band:
         return trace | {"mode": "lines" if len(series.x) > 1 else "markers"}
-    whiskers = {
-        "type": "data",
-        "symmetric": False,
-        "array": [h - y for h, y in zip(series.high, series.y, strict=True)],
-        "arrayminus": [y - low for low, y in zip(series.low, series.y, strict=True)],
-        "color": look.colour,
-        "thickness": 1,
-        "width": 3,
-    }
     return trace | {
         "mode": "lines+markers",
         "marker": {"symbol": look.symbol, "size": 8, "color": look.colour},
-        **({"error_y": whiskers} if has_intervals(figure) else {}),
+        **({"error_y": _whiskers(series, look)} if has_intervals(figure) else {}),
     }
 
 

@@ -17,6 +17,7 @@ from meseta.report.figure import (
     LineFigure,
     PanelFigure,
     PictureFigure,
+    PointFigure,
     SurfaceFigure,
     Tile,
     bin_edges,
@@ -25,6 +26,7 @@ from meseta.report.figure import (
 )
 from meseta.report.figures import all_figures
 from meseta.report.pictures import png
+from meseta.report.placing import placed, spans
 from meseta.report.style import (
     CROSSINGS,
     FILLED_SAMPLES,
@@ -135,7 +137,7 @@ def _size(rows: Sequence[Sequence[Figure]]) -> tuple[float, list[float]]:
     """Return the width of the canvas and the height of each row, in inches."""
     columns = max(map(len, rows))
     if columns == 1 and len(rows) == 1 and not isinstance(rows[0][0], SurfaceFigure | PictureFigure):
-        return 6, [3.6]
+        return (7.5, [4.8]) if isinstance(rows[0][0], PointFigure) else (6, [3.6])
     width = max(6.0, *(sum(_panel_width(panel, columns) for panel in row) for row in rows))
     return width, [max(_panel_height(panel, width / len(row)) for panel in row) for row in rows]
 
@@ -178,6 +180,8 @@ def _draw(
         handles = _draw_relief(axes, panel) if relief else _draw_contours(axes, panel)
     elif isinstance(panel, LineFigure):
         handles = _draw_lines(axes, panel)
+    elif isinstance(panel, PointFigure):
+        handles = _draw_points(axes, panel)
     elif isinstance(panel, CloudFigure):
         handles = _draw_clouds(axes, panel)
     else:
@@ -194,6 +198,8 @@ def _names(figure: Figure) -> list[str]:
     """Return the names in the legend of a panel, in the order of what is drawn."""
     if isinstance(figure, LineFigure):
         return [one.name for one in figure.series]
+    if isinstance(figure, PointFigure):
+        return [one.name for one in figure.groups]
     if isinstance(figure, CloudFigure):
         return [one.name for one in figure.clouds]
     if isinstance(figure, HistogramFigure):
@@ -227,6 +233,39 @@ def _draw_lines(axes: "Axes", figure: LineFigure) -> list[Any]:
         axes.set_yscale("log")
     if figure.log_x:
         axes.set_xscale("log")
+    if figure.ticks:
+        axes.set_xticks(list(figure.ticks), list(figure.ticks.values()))
+        axes.minorticks_off()
+    return handles
+
+
+def _draw_points(axes: "Axes", figure: PointFigure) -> list[Any]:
+    handles = []
+    for group in figure.groups:
+        look = style(group.style)
+        below = [y - low for low, y in zip(group.low, group.y, strict=True)]
+        above = [high - y for high, y in zip(group.high, group.y, strict=True)]
+        axes.errorbar(
+            group.x, group.y, (below, above), fmt="none", color=look.colour, elinewidth=0.7, capsize=2, alpha=0.6
+        )
+        handles += axes.plot(group.x, group.y, color=look.colour, linestyle="none", marker=look.marker, markersize=5)
+    for name in placed(figure):
+        lead = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        axes.annotate(
+            name.text,
+            (name.x, name.y),
+            (name.text_x, name.text_y),
+            ha="right" if name.left else "left",
+            va="center",
+            fontsize=7,
+            parse_math=False,
+            arrowprops=lead if name.moved else None,
+        )
+    if figure.log_x:
+        axes.set_xscale("log")
+    x_span, y_span = spans(figure)
+    axes.set_xlim(*x_span)
+    axes.set_ylim(*y_span)
     if figure.ticks:
         axes.set_xticks(list(figure.ticks), list(figure.ticks.values()))
         axes.minorticks_off()

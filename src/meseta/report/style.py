@@ -54,6 +54,8 @@ class Style:
     """Lengths of strokes and gaps in pixels; empty for a solid line."""
     symbol: str
     marker: str
+    glyph: str
+    """The marker in text."""
 
     @property
     def colour(self) -> str:
@@ -63,7 +65,8 @@ class Style:
 
 def style(index: int) -> Style:
     """Return the look of the run with this index."""
-    return Style(_COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)], *_MARKERS[index % len(_MARKERS)])
+    number = index % len(_MARKERS)
+    return Style(_COLOURS[index % len(_COLOURS)], _DASHES[index % len(_DASHES)], *_MARKERS[number], _GLYPHS[number])
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from meseta.report.figure import (
     LineFigure,
     PanelFigure,
     PictureFigure,
+    PointFigure,
     SurfaceFigure,
     leaves,
 )
@@ -151,7 +152,7 @@ def panels(figure: PanelFigure) -> list[list[tuple[str, Figure]]]:
     ]
 
 
-_Plot = LineFigure | CloudFigure | HistogramFigure | SurfaceFigure
+_Plot = LineFigure | PointFigure | CloudFigure | HistogramFigure | SurfaceFigure
 
 
 def _plots(figure: Figure) -> Iterable[tuple[str, _Plot]]:
@@ -171,7 +172,7 @@ def is_wide(figure: Figure) -> bool:
     """Return whether a figure takes the whole width of a page."""
     if isinstance(figure, PictureFigure):
         return len(figure.columns) >= MANY_COLUMNS
-    return isinstance(figure, PanelFigure)
+    return isinstance(figure, PanelFigure | PointFigure)
 
 
 @dataclass(frozen=True)
@@ -233,6 +234,9 @@ def _own(figure: Figure) -> list[Key]:
     if isinstance(figure, LineFigure) and figure.of_attacks:
         looks = [(one.name, style(one.style)) for one in figure.series]
         return [Key(name, look.colour, look.dash) for name, look in looks]
+    if isinstance(figure, PointFigure):
+        marked = [(one.name, style(one.style)) for one in figure.groups]
+        return [Key(name, look.colour, glyph=look.glyph) for name, look in marked]
     if isinstance(figure, CloudFigure):
         kinds = [(cloud.name, cloud_style(cloud)) for cloud in figure.clouds]
         return [Key(name, look.colour, glyph=look.glyph) for name, look in kinds]

@@ -131,5 +131,10 @@ def _found_before(folder: Path) -> dict[str, Part]:
 
 
 def _data(folder: Path) -> list[str]:
-    """Return the data sets of all runs in words, each once."""
-    return list(dict.fromkeys(read_record(file).data for file in sorted(folder.glob("runs/*/record.json"))))
+    """Return the data sets of all runs in words, each once: as the run of most training examples has it."""
+    records = [read_record(file) for file in sorted(folder.glob("runs/*/record.json"))]
+    found: dict[str, tuple[int, str]] = {}
+    for record in records:
+        key = json.dumps({**record.config["data"], "train_limit": None})
+        found[key] = max(found.get(key, (0, "")), (record.training.examples if record.training else 0, record.data))
+    return [words for _, words in found.values()]

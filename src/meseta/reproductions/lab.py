@@ -98,12 +98,17 @@ class Lab:
         n: int | None,
         suite: Suite = "standard",
         sources: Sequence[Path] = (),
+        checked: int = 100,
     ) -> None:
-        """Check runs for gradient masking and attack them with a suite: the evaluation that stands for each."""
+        """Check runs for gradient masking and attack them with a suite: the evaluation that stands for each.
+
+        `checked` of the first examples are examined by the checks.
+        """
         config = EvaluateConfig(
             threats={threat.norm: (threat.eps,)},
             suite=suite if self._thorough else "quick",
             checks=None if self._thorough else FEW,
+            checked=checked,
             sources=tuple(map(str, sources)),
             n=n,
             pictured=0,

@@ -309,7 +309,7 @@ class Yu2018(Reproduction):
                 n_test=300,
                 n_val=300,
                 finer_steps=20,
-                n_judged=100,
+                n_judged=60,
                 n_hessian=40,
                 n_double=5,
                 rounds=5,
