@@ -105,5 +105,5 @@ def test_missing_attacks_are_named(lab):
     ("first", "second", "n", "expected"),
     [(60, 40, 200, True), (40, 60, 200, False), (52, 48, 200, None), (52, 48, 20_000, True), (None, 1, 9, None)],
 )
-def test_accuracies_are_told_apart_from_two_standard_errors_on(first, second, n, expected):
+def test_accuracies_are_told_apart_where_chance_does_not_explain_it(first, second, n, expected):
     assert exceeds(first, second, n) is expected

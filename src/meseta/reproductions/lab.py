@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
-from math import sqrt
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import fmean
@@ -21,7 +20,7 @@ from meseta.evaluation.suites import Suite
 from meseta.files import write_text
 from meseta.papers import PaperFigure
 from meseta.papers.attacked import alone, by_attacks
-from meseta.report.comparison import NORMS, eps_text
+from meseta.report.comparison import NORMS, eps_text, newcombe
 from meseta.report.figure import Figure
 from meseta.report.printed import save
 from meseta.report.reproduced import Entry, Row
@@ -233,15 +232,14 @@ def best(runs: Sequence[Path], score: Callable[[Path], float | None]) -> Path | 
 
 
 def exceeds(first: float | None, second: float | None, n: int) -> bool | None:
-    """Return whether one accuracy in % of n examples is above another; None where they are too near to tell.
+    """Return whether one accuracy in % of n examples is above another; None where chance alone may part them so far.
 
-    Too near are those that differ by less than two standard errors of the difference of two independent shares.
+    That is where the 95 % interval of their difference holds 0 (`meseta.report.comparison.newcombe`).
     """
     if first is None or second is None:
         return None
-    shares = first / 100, second / 100
-    error = sqrt(sum(share * (1 - share) / n for share in shares))
-    return None if abs(shares[0] - shares[1]) <= 2 * error else first > second
+    low, high = newcombe(first / 100, n, second / 100, n)
+    return None if low <= 0 <= high else low > 0
 
 
 def mean(values: Sequence[float | None]) -> float | None:
