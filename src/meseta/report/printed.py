@@ -240,6 +240,8 @@ def _draw_lines(axes: "Axes", figure: LineFigure) -> list[Any]:
 
 
 def _draw_points(axes: "Axes", figure: PointFigure) -> list[Any]:
+    from matplotlib.patheffects import withStroke
+
     handles = []
     for group in figure.groups:
         look = style(group.style)
@@ -260,6 +262,7 @@ def _draw_points(axes: "Axes", figure: PointFigure) -> list[Any]:
             fontsize=7,
             parse_math=False,
             arrowprops=lead if name.moved else None,
+            path_effects=[withStroke(linewidth=1.5, foreground="white")],  # legible where a whisker passes
         )
     if figure.log_x:
         axes.set_xscale("log")

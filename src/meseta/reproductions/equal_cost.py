@@ -216,7 +216,6 @@ class EqualCost(Reproduction):
             tables=[self._table(name, found, threat, data), self._choice_table(name, lab)],
             claims=claims(found),
             figures=[lab.keep_figure(chart(name, found, threat))],
-            notes=[f"{data}.", "One seed for each training."],
         )
 
     def _overview(self, names: Sequence[str], lab: Lab) -> Part:
