@@ -190,7 +190,7 @@ class EqualCost(Reproduction):
         if scale == "short":
             return cls(
                 model=narrow,
-                train_limit=6000,
+                train_limit=4000,
                 budget=6,
                 batch_size=64,
                 strengths=(0.35, 1.0),
