@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from meseta.report.figure import PointFigure
 
-WIDTH, HEIGHT = 0.0095, 0.032
+WIDTH, HEIGHT = 0.0095, 0.042
 """Of a letter and of a line, as shares of the axes; print and pages are near enough to each other."""
 GAP = 0.014
 """Between a point and its name."""
