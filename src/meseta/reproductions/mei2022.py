@@ -137,7 +137,7 @@ class Mei2022(Reproduction):
                 train_limit=4000,
                 model=Cnn4(maps=(8, 16, 16, 32), hidden=(64,), norm="batch", downsample="stride"),
                 augment="none",
-                epochs=8,
+                epochs=6,
                 batch_size=64,
                 moves=3,
                 radii=(1e-6, 5e-6, RESOLVED),
@@ -145,8 +145,8 @@ class Mei2022(Reproduction):
                 n_watched=64,
                 watch_steps=20,
                 watch_queries=100,
-                n_val=200,
-                n_test=200,
+                n_val=100,
+                n_test=100,
                 n_measured=100,
             )
         return cls()
