@@ -158,7 +158,7 @@ def write_reproduced(found: Reproduced, folder: Path) -> None:
     write_text(folder / "reproduction.md", to_markdown(found))
 
 
-def spelled(value: float | None, digits: int) -> str:
+def spelled(value: float | None, digits: int = 1) -> str:
     """Write a value with so many digits after the point; very large and very small ones in scientific notation."""
     if value is None or not math.isfinite(value):
         return MISSING

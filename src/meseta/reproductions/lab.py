@@ -1,6 +1,6 @@
 """Where reproductions work: runs are trained, attacked, measured and drawn once; a second call finds them done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cached_property, partial
@@ -240,6 +240,12 @@ def exceeds(first: float | None, second: float | None, n: int) -> bool | None:
         return None
     low, high = newcombe(first / 100, n, second / 100, n)
     return None if low <= 0 <= high else low > 0
+
+
+def all_hold(answers: Iterable[bool | None]) -> bool | None:
+    """Return whether all hold; None where one cannot be told and none fails."""
+    given = list(answers)
+    return False if False in given else None if None in given else True
 
 
 def mean(values: Sequence[float | None]) -> float | None:

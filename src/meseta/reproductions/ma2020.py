@@ -18,9 +18,9 @@ from meseta.models import Cnn4, ResNet18
 from meseta.objectives import AdversarialTraining, Erm, Objective, Soar
 from meseta.papers import Soar1, Soar2, Soar3, Soar4
 from meseta.papers.attacked import evaluations
-from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
+from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, has_diverged, judged, judged_at, mean, worst_cases
+from meseta.reproductions.lab import Lab, accuracies, all_hold, has_diverged, judged, judged_at, mean, worst_cases
 from meseta.reproductions.linear_regression import descend, drawn, expected_loss, loss_under_attack
 from meseta.schedules import StepDecay
 from meseta.threat import Threat
@@ -281,36 +281,36 @@ class Ma2020(Reproduction):
             Claim(
                 text="SOAR keeps a higher clean accuracy than Adv7.",
                 holds=_above(clean["SOAR"], clean["Adv7"]),
-                evidence=f"{_one(clean['SOAR'])} % against {_one(clean['Adv7'])} %.",
+                evidence=f"{spelled(clean['SOAR'])} % against {spelled(clean['Adv7'])} %.",
             ),
             Claim(
                 text="SOAR is more robust to FGSM than Adv7, and comes near it under PGD20 (within 5 points).",
-                holds=_both(_above(fgsm["SOAR"], fgsm["Adv7"]), _above(pgd["SOAR"], pgd["Adv7"], -CLEAR)),
-                evidence=f"FGSM: {_one(fgsm['SOAR'])} % against {_one(fgsm['Adv7'])} %; PGD20: {_one(pgd['SOAR'])} % "
-                f"against {_one(pgd['Adv7'])} %.",
+                holds=all_hold([_above(fgsm["SOAR"], fgsm["Adv7"]), _above(pgd["SOAR"], pgd["Adv7"], -CLEAR)]),
+                evidence=f"FGSM: {spelled(fgsm['SOAR'])} % against {spelled(fgsm['Adv7'])} %; "
+                f"PGD20: {spelled(pgd['SOAR'])} % against {spelled(pgd['Adv7'])} %.",
             ),
             Claim(
                 text="One-step adversarial training alone does not do it: SOAR keeps more under PGD20 than both Adv1.",
-                holds=_both(*(_above(pgd["SOAR"], pgd[name]) for name in ("Adv1-scratch", "Adv1-pretrain"))),
-                evidence=f"{_one(pgd['SOAR'])} % against {_one(pgd['Adv1-scratch'])} % from scratch and "
-                f"{_one(pgd['Adv1-pretrain'])} % from the plain model.",
+                holds=all_hold(_above(pgd["SOAR"], pgd[name]) for name in ("Adv1-scratch", "Adv1-pretrain")),
+                evidence=f"{spelled(pgd['SOAR'])} % against {spelled(pgd['Adv1-scratch'])} % from scratch and "
+                f"{spelled(pgd['Adv1-pretrain'])} % from the plain model.",
             ),
             Claim(
                 text=f"SOAR is more robust than Adv7 in L2, at ε = {255 * self.l2_eps[0]:g}/255.",
                 holds=_above(small["SOAR"], small["Adv7"]),
-                evidence=f"{_one(small['SOAR'])} % against {_one(small['Adv7'])} %.",
+                evidence=f"{spelled(small['SOAR'])} % against {spelled(small['Adv7'])} %.",
             ),
             Claim(
                 text="PGD20 flatters SOAR: from there to the worst case it loses more points than Adv7 does.",
                 holds=_above(lost["SOAR"], lost["Adv7"]),
-                evidence=f"SOAR falls from {_one(pgd['SOAR'])} to {_one(honest['SOAR'])} %, Adv7 from "
-                f"{_one(pgd['Adv7'])} to {_one(honest['Adv7'])} %.",
+                evidence=f"SOAR falls from {spelled(pgd['SOAR'])} to {spelled(honest['SOAR'])} %, Adv7 from "
+                f"{spelled(pgd['Adv7'])} to {spelled(honest['Adv7'])} %.",
                 by="meseta",
             ),
             Claim(
                 text="SOAR's worst case is clearly above that of the model it starts from (more than 5 points).",
                 holds=_above(gained, CLEAR),
-                evidence=f"{_one(honest['SOAR'])} % against {_one(honest['Standard'])} %.",
+                evidence=f"{spelled(honest['SOAR'])} % against {spelled(honest['Standard'])} %.",
                 by="meseta",
             ),
         ]
@@ -335,16 +335,16 @@ class Ma2020(Reproduction):
             claims=[
                 Claim(
                     text="SOAR is more robust to transferred attacks than Adv7.",
-                    holds=_both(_above(cnn["SOAR"], cnn["Adv7"]), _above(resnet["SOAR"], resnet["Adv7"])),
-                    evidence=f"From CNN {_one(cnn['SOAR'])} % against {_one(cnn['Adv7'])} %, from ResNet18 "
-                    f"{_one(resnet['SOAR'])} % against {_one(resnet['Adv7'])} %.",
+                    holds=all_hold([_above(cnn["SOAR"], cnn["Adv7"]), _above(resnet["SOAR"], resnet["Adv7"])]),
+                    evidence=f"From CNN {spelled(cnn['SOAR'])} % against {spelled(cnn['Adv7'])} %, from ResNet18 "
+                    f"{spelled(resnet['SOAR'])} % against {spelled(resnet['Adv7'])} %.",
                 ),
                 Claim(
                     text="Transferred attacks that break less than white-box ones prove no robustness: they break "
                     "less of the plain model too.",
-                    holds=_both(*(_above(one["Standard"], white["Standard"], CLEAR) for one in (cnn, resnet))),
-                    evidence=f"Standard keeps {_one(white['Standard'])} % under white-box PGD20, "
-                    f"{_one(cnn['Standard'])} % from CNN and {_one(resnet['Standard'])} % from ResNet18.",
+                    holds=all_hold(_above(one["Standard"], white["Standard"], CLEAR) for one in (cnn, resnet)),
+                    evidence=f"Standard keeps {spelled(white['Standard'])} % under white-box PGD20, "
+                    f"{spelled(cnn['Standard'])} % from CNN and {spelled(resnet['Standard'])} % from ResNet18.",
                     by="meseta",
                 ),
             ],
@@ -412,39 +412,43 @@ class Ma2020(Reproduction):
             Claim(
                 text="Zero and random init hold against white-box PGD20 and not against transfer from CNN: the gap is "
                 "clear (more than 5 points).",
-                holds=_both(*(_above(white[name], cnn[name], CLEAR) for name in masked)),
+                holds=all_hold(_above(white[name], cnn[name], CLEAR) for name in masked),
                 evidence=_each(
-                    masked, lambda name: f"{_one(white[name])} % white-box, {_one(cnn[name])} % transferred"
+                    masked, lambda name: f"{spelled(white[name])} % white-box, {spelled(cnn[name])} % transferred"
                 ),
             ),
             Claim(
                 text="PGD1 init mends it: transfer breaks less than white-box PGD20.",
                 holds=_above(cnn["PGD1 init"], white["PGD1 init"]),
-                evidence=f"{_one(white['PGD1 init'])} % white-box, {_one(cnn['PGD1 init'])} % transferred.",
+                evidence=f"{spelled(white['PGD1 init'])} % white-box, {spelled(cnn['PGD1 init'])} % transferred.",
             ),
             Claim(
                 text="Zero and random init make the model nearly certain, more so than plain training.",
-                holds=_both(*(_above(sure[name], sure["Standard"]) for name in masked)),
-                evidence=_each(("Standard", *masked), lambda name: f"{_one(sure[name])} %"),
+                holds=all_hold(_above(sure[name], sure["Standard"]) for name in masked),
+                evidence=_each(("Standard", *masked), lambda name: f"{spelled(sure[name])} %"),
             ),
             Claim(
                 text="Adversarial training makes it less certain.",
                 holds=_above(sure["Standard"], sure["Adv7"]),
-                evidence=_each(("Standard", "Adv7"), lambda name: f"{_one(sure[name])} %"),
+                evidence=_each(("Standard", "Adv7"), lambda name: f"{spelled(sure[name])} %"),
             ),
             Claim(
                 text="What PGD20 leaves of zero and random init is no robustness: the worst case is clearly below "
                 "(more than 5 points).",
-                holds=_both(*(_above(white[name], honest[name], CLEAR) for name in masked)),
-                evidence=_each(masked, lambda name: f"PGD20 {_one(white[name])} %, worst case {_one(honest[name])} %"),
+                holds=all_hold(_above(white[name], honest[name], CLEAR) for name in masked),
+                evidence=_each(
+                    masked, lambda name: f"PGD20 {spelled(white[name])} %, worst case {spelled(honest[name])} %"
+                ),
                 by="meseta",
             ),
             Claim(
                 text="They flatten the loss by certainty, not the classifier: the loss is less steep than the plain "
                 "model's, the decision function is not.",
-                holds=_both(
-                    *(_above(loss["Standard"], loss[name]) for name in masked),
-                    *(_above(decision[name], decision["Standard"]) for name in masked),
+                holds=all_hold(
+                    [
+                        *(_above(loss["Standard"], loss[name]) for name in masked),
+                        *(_above(decision[name], decision["Standard"]) for name in masked),
+                    ]
                 ),
                 evidence=_each(
                     ("Standard", *masked), lambda name: f"loss {_three(loss[name])}, decision {_three(decision[name])}"
@@ -454,8 +458,8 @@ class Ma2020(Reproduction):
             Claim(
                 text="The published white-box figure is a matter of rounding: PGD20 on the textbook cross-entropy, "
                 "which loses 1 − p_y in float32, leaves clearly more standing (5 points) than on the exact one.",
-                holds=_both(*(_above(textbook[name], white[name], CLEAR) for name in masked)),
-                evidence=_each(masked, lambda name: f"{_one(textbook[name])} % against {_one(white[name])} %"),
+                holds=all_hold(_above(textbook[name], white[name], CLEAR) for name in masked),
+                evidence=_each(masked, lambda name: f"{spelled(textbook[name])} % against {spelled(white[name])} %"),
                 by="meseta",
             ),
         ]
@@ -489,19 +493,21 @@ class Ma2020(Reproduction):
             claims=[
                 Claim(
                     text="SOAR withstands rotations and translations better than Adv7 at every strength.",
-                    holds=_both(*(_above(one["SOAR"], one["Adv7"]) for one in (weak, medium, strong))),
+                    holds=all_hold(_above(one["SOAR"], one["Adv7"]) for one in (weak, medium, strong)),
                     evidence=_pairs((weak, medium, strong), "Adv7"),
                 ),
                 Claim(
                     text="From medium strength on SOAR withstands them better than the plain model too.",
-                    holds=_both(*(_above(one["SOAR"], one["Standard"]) for one in (medium, strong))),
+                    holds=all_hold(_above(one["SOAR"], one["Standard"]) for one in (medium, strong)),
                     evidence=_pairs((medium, strong), "Standard"),
                 ),
                 Claim(
                     text="SOAR withstands Gaussian noise better than the plain model, and than Adv7 up to σ = 0.1.",
-                    holds=_both(
-                        *(_above(one["SOAR"], one["Standard"]) for one in (low, middle, high)),
-                        *(_above(one["SOAR"], one["Adv7"]) for one in (low, middle)),
+                    holds=all_hold(
+                        [
+                            *(_above(one["SOAR"], one["Standard"]) for one in (low, middle, high)),
+                            *(_above(one["SOAR"], one["Adv7"]) for one in (low, middle)),
+                        ]
                     ),
                     evidence=f"{_pairs((low, middle, high), 'Standard')} {_pairs((low, middle, high), 'Adv7')}",
                 ),
@@ -554,22 +560,22 @@ class Ma2020(Reproduction):
             Claim(
                 text="Robustness under PGD20 rises with the weight.",
                 holds=None if low == high else _above(white[high], white[low]),
-                evidence=f"{_one(white[low])} % at λ = {min(weights):g}, {_one(white[high])} % at {max(weights):g}; "
-                f"clean {_one(clean[low])} and {_one(clean[high])} %.",
+                evidence=f"{spelled(white[low])} % at λ = {min(weights):g}, {spelled(white[high])} % at "
+                f"{max(weights):g}; clean {spelled(clean[low])} and {spelled(clean[high])} %.",
             ),
             Claim(
                 text="The gap of Table 4 is a matter of the weight: at a larger one, zero init keeps clearly more "
                 "under white-box PGD20 than under transfer from CNN (more than 5 points).",
                 holds=_above(white[heavy], cnn[heavy], CLEAR) if len(zero_weights) > 1 else None,
-                evidence=f"At λ = {max(zero_weights):g}: {_one(white[heavy])} % white-box, {_one(cnn[heavy])} % "
-                f"transferred, worst case {_one(honest[heavy])} %.",
+                evidence=f"At λ = {max(zero_weights):g}: {spelled(white[heavy])} % white-box, {spelled(cnn[heavy])} % "
+                f"transferred, worst case {spelled(honest[heavy])} %.",
                 by="meseta",
             ),
             Claim(
                 text="The corrected regulariser, which estimates the bound, leaves more in the worst case than "
                 "the printed one.",
                 holds=None if printed not in honest else _above(honest[corrected], honest[printed]),
-                evidence=f"{_one(honest[corrected])} % against {_one(honest.get(printed))} %.",
+                evidence=f"{spelled(honest[corrected])} % against {spelled(honest.get(printed))} %.",
                 by="meseta",
             ),
         ]
@@ -590,7 +596,7 @@ class Ma2020(Reproduction):
             ]
             rows.append(Row(name=f"d = {d}", entries=entries))
         exact = all(_within(*(entry.mean for entry in row.entries[:3])) for row in rows)
-        mended = _both(*(_above(row.entries[0].mean, row.entries[k].mean) for row in rows for k in (3, 4)))
+        mended = all_hold(_above(row.entries[0].mean, row.entries[k].mean) for row in rows for k in (3, 4))
         return Part(
             title="Section 2: linear regression with more weights than data can tell",
             tables=[
@@ -852,11 +858,6 @@ def _less(value: float | None, other: float | None) -> float | None:
     return None if value is None or other is None else value - other
 
 
-def _both(*answers: bool | None) -> bool | None:
-    """Return whether all hold; None where one cannot tell and none fails."""
-    return False if False in answers else None if None in answers else True
-
-
 def _within(mean: float | None, truth: float | None, error: float | None) -> bool:
     """Return whether a mean lies within four standard errors of the truth."""
     return mean is not None and truth is not None and error is not None and abs(mean - truth) <= 4 * error
@@ -867,16 +868,12 @@ def _each(names: Sequence[str], said: Callable[[str], str]) -> str:
 
 
 def _pairs(columns: Sequence[Mapping[str, float | None]], other: str) -> str:
-    pairs = (f"{_one(column['SOAR'])} to {_one(column[other])} %" for column in columns)
+    pairs = (f"{spelled(column['SOAR'])} to {spelled(column[other])} %" for column in columns)
     return f"SOAR against {other}: {', '.join(pairs)}."
 
 
 def _count(n: int | None) -> str:
     return "all" if n is None else str(n)
-
-
-def _one(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
 
 
 def _three(value: float | None) -> str:

@@ -15,9 +15,9 @@ from meseta.geometry import CurvatureEstimates
 from meseta.objectives import AdversarialTraining, CrossHolder, CrossLipschitz, Erm, Objective
 from meseta.papers import Mustafa1, Mustafa2, Mustafa3, Mustafa4, Mustafa5
 from meseta.papers.mustafa2020 import TwoAttacks
-from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
+from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, exceeds, judged, judged_at, mean, worst_cases
+from meseta.reproductions.lab import Lab, accuracies, all_hold, best, exceeds, judged, judged_at, mean, worst_cases
 from meseta.schedules import Cosine
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig
@@ -251,13 +251,13 @@ class Mustafa2020(Reproduction):
                 Claim(
                     text="|Hg| is no tight lower bound of the norm.",
                     holds=_less(plain[1].mean, 0.9),
-                    evidence=f"On the plain network it is {_two(plain[1].mean)} of the norm in the mean.",
+                    evidence=f"On the plain network it is {spelled(plain[1].mean, 2)} of the norm in the mean.",
                 ),
                 Claim(
                     text="The paper's ascent is not the truth either: it sees the less the flatter the network is.",
                     holds=_smaller(regularised[2].mean, plain[2].mean),
-                    evidence=f"It finds {_two(plain[2].mean)} of the norm on the plain network, and "
-                    f"{_two(regularised[2].mean)} on the one trained with Cross-Hölder.",
+                    evidence=f"It finds {spelled(plain[2].mean, 2)} of the norm on the plain network, and "
+                    f"{spelled(regularised[2].mean, 2)} on the one trained with Cross-Hölder.",
                     by="meseta",
                 ),
             ],
@@ -332,9 +332,9 @@ class Mustafa2020(Reproduction):
             text=f"All three are quite effective up to ε = {eps:g}; more than half of the examples, we take it.",
             holds=all((value or 0) > 50 for value in left.values()),
             evidence="There "
-            + ", ".join(f"{method} keeps {_one(value)} %" for method, value in left.items())
+            + ", ".join(f"{method} keeps {spelled(value)} %" for method, value in left.items())
             + f"; at ε = {self.eps[0]:g} "
-            + ", ".join(f"{_one(values[0])} %" for name, values in self._curves(task, runs).items() if name != PLAIN)
+            + ", ".join(f"{spelled(values[0])} %" for name, values in self._curves(task, runs).items() if name != PLAIN)
             + ".",
         )
 
@@ -368,9 +368,8 @@ class Mustafa2020(Reproduction):
     ) -> Claim:
         """Return whether one curve lies above another at all these places, by more than chance."""
         told = [exceeds(more[k], less[k], self.n_test or 10_000) for k in places]
-        pairs = (f"at ε = {self.eps[k]:g} {_one(more[k])} % against {_one(less[k])} % ({other})" for k in places)
-        holds = False if False in told else None if None in told else True
-        return Claim(text=text, holds=holds, evidence=f"{'; '.join(pairs)}, n = {self.n_test or 'all'}.")
+        pairs = (f"at ε = {self.eps[k]:g} {spelled(more[k])} % against {spelled(less[k])} % ({other})" for k in places)
+        return Claim(text=text, holds=all_hold(told), evidence=f"{'; '.join(pairs)}, n = {self.n_test or 'all'}.")
 
     def _curves(self, task: Task, runs: Mapping[str, list[Path]]) -> dict[str, list[float | None]]:
         """Return the worst case of both attacks at every radius, the mean of the seeds."""
@@ -452,11 +451,3 @@ def _less(value: float | None, limit: float) -> bool | None:
 
 def _smaller(value: float | None, other: float | None) -> bool | None:
     return None if value is None or other is None else value < other
-
-
-def _one(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
-
-
-def _two(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
