@@ -28,7 +28,11 @@ def filled(text: str) -> str:
 
 
 def _part(name: str, key: str) -> str:
-    part: Part = read_reproduced(RESULTS / name).parts[key]
+    found = read_reproduced(RESULTS / name).parts if (RESULTS / name).exists() else {}
+    if key not in found:
+        paper, scale = name.rsplit("-", 1)
+        return f"Not carried out yet: `meseta reproduce {paper} --scale {scale} --only {key}`.\n"
+    part: Part = found[key]
     lines = claims_in_markdown(part.claims) if part.claims else []
     for table in part.tables:
         lines += ["", *table_in_markdown(table)]

@@ -37,6 +37,8 @@ def start(seed: int | None, device: torch.device | str) -> Callable[[], Provenan
 def _command() -> str:
     """Return the command line, with the program by its name alone: where it is installed is nobody's business."""
     program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    if program == "__main__.py":
+        program = "meseta"  # python -m meseta
     return shlex.join([program, *sys.argv[1:]])
 
 
