@@ -188,7 +188,7 @@ class Guo2020(Reproduction):
                 vgg_width=8,
                 resnet_width=4,
                 exact=False,
-                searches=3,
+                searches=2,
                 n_val=100,
                 n_theory=500,
             )
