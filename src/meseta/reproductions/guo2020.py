@@ -3,18 +3,23 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import combinations
 from math import inf
 from pathlib import Path
+from statistics import fmean
 from typing import Any, ClassVar, Literal, Self
 
+from meseta.attacks import MinimumNormAttack
 from meseta.data import DataConfig
+from meseta.evaluation.record import read_record
 from meseta.models import Architecture, LeNet5, LeNet300100, ResNet31, VggLike
-from meseta.objectives import CrossLipschitz, Curvature, InputGradient, Jacobian, Objective
+from meseta.objectives import CrossLipschitz, Cure, Curvature, InputGradient, Jacobian, Objective
 from meseta.papers import Guo2, Guo4, Guo5, Guo6, Guo7
-from meseta.papers.guo2020 import RobustnessAgainstWeight
-from meseta.report.reproduced import Part
+from meseta.papers.guo2020 import RobustnessAgainstWeight, distances_of
+from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, has_diverged
+from meseta.reproductions.guo2020_propositions import examine, propositions
+from meseta.reproductions.lab import Lab, accuracies, has_diverged, judged, judged_at, mean
 from meseta.schedules import InverseDecay, StepDecay
 from meseta.training import RunConfig, Sgd
 from meseta.workflow import CertifyConfig
@@ -23,7 +28,9 @@ REGULARISERS = ("cross-Lipschitz", "Jacobian", "input gradient", "curvature")
 REFERENCE = ("reference", 0.0)
 MATCHED = "cross-Lipschitz at λK/2"
 """Not in the paper: the weight at which it is, for any number of classes K, what the Jacobian at λ is."""
-SHORT = dict(zip((*REGULARISERS, MATCHED), ("cl", "jac", "ig", "curv", "matched"), strict=True))
+CURE = "CURE"
+"""Not in the paper by name: what the authors of curvature regularisation themselves penalise."""
+SHORT = dict(zip((*REGULARISERS, MATCHED, CURE), ("cl", "jac", "ig", "curv", "matched", "cure"), strict=True))
 """What their runs are called."""
 MNIST_GRID = (1e-4, 1e-3, 1e-2, 0.1, 0.2, 0.4, 0.8, 1.6)
 CIFAR_GRID = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1)
@@ -70,8 +77,24 @@ class Task:
         return len(self.data.classes or range(10))
 
 
-Trained = dict[tuple[str, float], list[Path]]
-"""The runs of each regulariser and weight, one for each seed; under ("reference", 0) the reference models."""
+Key = tuple[str, float]
+"""A regulariser and its weight."""
+Trained = dict[Key, list[Path]]
+"""The runs of each regulariser and weight, one for each seed; under REFERENCE the reference models."""
+Rows = Mapping[Key, Row]
+COLUMNS = ["clean (%)", "FGSM (%)", "PGD (%)", "DeepFool (L2)", "C&W (L2)"]
+CLEAN, FGSM, PGD, DEEPFOOL, CW = range(5)
+PUBLISHED: dict[str, dict[Key, tuple[tuple[float, float | None] | None, ...]]] = {
+    "mlp": {REFERENCE: ((99.57, 0.05), (34.91, 0.81), (7.84, 0.50))},
+    "lenet": {REFERENCE: ((99.86, 0.03), (86.32, 4.86), (35.10, 1.97))},
+    "mlp_ten": {REFERENCE: ((98.08, 0.08),)},
+    "lenet_ten": {REFERENCE: ((99.10, 0.05),)},
+}
+"""What appendix F prints, in the order of the columns, with what it prints after ±."""
+SAID_BEYOND = 2.0
+"""The distance of C&W at the weight beyond the grid, "nearly 2.0"; the network is not said."""
+POINTS, SHARE = 5.0, 0.1
+"""Two regularisers do the same at a weight: accuracies within so many points, distances within this share."""
 
 
 def _mnist() -> Effort:
@@ -148,14 +171,14 @@ class Guo2020(Reproduction):
     def at(cls, scale: Scale) -> Self:
         """Return the reproduction at a scale."""
         if scale == "smoke":
-            least = Effort(iterations=3, tuning=2, seeds=1, weights=(0.1,), n=8, judged=8)
+            least = Effort(iterations=20, tuning=2, seeds=1, weights=(0.1,), n=8, judged=8)
             return cls(
                 mnist="digits",
                 cifar="digits",
                 train_limit=128,
-                mlp=replace(least, iterations=20),
+                mlp=least,
                 lenet=least,
-                mlp_ten=replace(least, iterations=20),
+                mlp_ten=least,
                 lenet_ten=least,
                 cifar_lenet=least,
                 vgg=least,
@@ -169,20 +192,20 @@ class Guo2020(Reproduction):
                 steps=2,
                 searches=1,
                 n_val=8,
-                n_theory=8,
+                n_theory=100,
             )
         if scale == "short":
             ten = Effort(iterations=2000, tuning=600, seeds=1, weights=(0.01, 0.1, 0.4, 1.6), n=100, judged=50)
-            cifar = Effort(iterations=300, tuning=100, seeds=1, weights=(1e-4, 1e-2, 0.1), n=50, judged=30)
+            cifar = Effort(iterations=300, tuning=100, seeds=1, weights=(1e-3, 0.1), n=40, judged=20)
             return cls(
                 train_limit=12_800,
                 mlp=Effort(iterations=2000, tuning=400, seeds=2, weights=MNIST_GRID, n=100, judged=50),
-                lenet=Effort(iterations=600, tuning=200, seeds=2, weights=(0.01, 0.1, 0.4, 1.6), n=100, judged=30),
+                lenet=replace(ten, iterations=600, tuning=200, judged=30),
                 mlp_ten=ten,
-                lenet_ten=replace(ten, iterations=800, tuning=100, n=50, judged=30),
+                lenet_ten=replace(ten, iterations=800, tuning=100, n=50, judged=20),
                 cifar_lenet=cifar,
                 vgg=cifar,
-                resnet=replace(cifar, iterations=200, tuning=60, weights=(1e-3, 0.1), n=30, judged=20),
+                resnet=replace(cifar, iterations=200, tuning=60, n=20),
                 cifar_lenet_ten=replace(cifar, iterations=600),
                 vgg_ten=replace(cifar, iterations=600),
                 vgg_width=8,
@@ -197,35 +220,166 @@ class Guo2020(Reproduction):
     def parts(self) -> Mapping[str, PartOf]:
         """Return the reference models, the figures, and the propositions."""
         return {
+            "references": self._references,
             "figures-2-4": self._mnist_two,
             "figure-5": self._mnist_ten,
             "figure-6": self._cifar_two,
             "figure-7": self._cifar_ten,
+            "propositions": self._propositions,
         }
+
+    def _references(self, lab: Lab) -> Part:
+        """Return the reference models of MNIST beside appendix F's."""
+        rows, first = [], None
+        for task in self._tasks("mlp", "lenet", "mlp_ten", "lenet_ten"):
+            runs = lab.train(*(self._reference(task, seed) for seed in range(task.effort.seeds)))
+            drawn = self._figure(Guo4, task)
+            lab.attack(runs, drawn.attacks(), [drawn.threat()], n=task.effort.n)
+            lab.judge(runs[:1], drawn.threat(), n=task.effort.judged)
+            entries = _entries(task, REFERENCE, runs, drawn)[: PGD + 1]
+            name = f"{task.title}, {'7 against 1' if task.classes == 2 else 'ten classes'}"
+            rows.append(judged(name, entries, runs[:1], drawn.threat()))
+            first = first or (runs, drawn.threat())
+        assert first
+        fgsm, pgd = (rows[0].entries[k].mean for k in (FGSM, PGD))
+        return Part(
+            title="The reference models of MNIST, appendix F",
+            tables=[
+                ReproducedTable(
+                    key="references",
+                    title=f"Accuracy at L∞ {self.eps:g}",
+                    columns=["clean", "FGSM", "PGD"],
+                    rows=rows,
+                    digits=2,
+                    judged_at=judged_at(first[0][:1], first[1]),
+                    notes=["Judged: the model of the first seed. The worst case is over fewer examples."],
+                )
+            ],
+            claims=[
+                Claim(
+                    text="PGD finds far more adversarial examples of the reference models than FGSM.",
+                    holds=all((row.entries[PGD].mean or 0) < (row.entries[FGSM].mean or 0) for row in rows),
+                    evidence=f"LeNet-300-100, 7 against 1: {_one(pgd)} % against {_one(fgsm)} %.",
+                )
+            ],
+        )
 
     def _mnist_two(self, lab: Lab) -> Part:
         tasks = self._tasks("mlp", "lenet")
         trained = [self._attacked(lab, task, Guo4) for task in tasks]
-        flat = [_without(one, (MATCHED,), self.beyond) for one in trained]
-        figures = [self._drawn(lab, Guo2, [_without(one, ("input gradient", "curvature")) for one in flat], tasks)]
-        figures += [self._drawn(lab, Guo4, flat, tasks)]
-        return Part(title="Figures 2 and 4: MNIST, 7 against 1", figures=figures)
+        rows = [self._rows(task, one, Guo4) for task, one in zip(tasks, trained, strict=True)]
+        grids = [_without(one, (MATCHED, CURE), self.beyond) for one in trained]
+        pair = [_without(one, ("input gradient", "curvature")) for one in grids]
+        return Part(
+            title="Figures 2 and 4: MNIST, 7 against 1",
+            tables=[self._table(*each, Guo4) for each in zip(tasks, trained, rows, strict=True)],
+            claims=[
+                claim
+                for task, one, of in zip(tasks, rows, trained, strict=True)
+                for claim in (
+                    self._similar(task, one),
+                    self._closest(task, one),
+                    self._curvature_best(task, one),
+                    self._chosen(task, one, of, Guo4),
+                    self._cure_best(task, one),
+                    self._stable(task, of),
+                    self._beyond(task, one),
+                )
+            ],
+            figures=[self._drawn(lab, Guo2, pair, tasks), self._drawn(lab, Guo4, grids, tasks)],
+        )
 
     def _mnist_ten(self, lab: Lab) -> Part:
         tasks = self._tasks("mlp_ten", "lenet_ten")
         trained = [self._attacked(lab, task, Guo5) for task in tasks]
-        flat = [_without(one, (MATCHED,), self.beyond) for one in trained]
-        return Part(title="Figure 5: MNIST, ten classes", figures=[self._drawn(lab, Guo5, flat, tasks)])
+        rows = [self._rows(task, one, Guo5) for task, one in zip(tasks, trained, strict=True)]
+        grids = [_without(one, (MATCHED, CURE), self.beyond) for one in trained]
+        diverged = has_diverged(trained[1]["Jacobian", self.beyond][0])
+        return Part(
+            title="Figure 5: MNIST, ten classes",
+            tables=[self._table(*each, Guo5) for each in zip(tasks, trained, rows, strict=True)],
+            claims=[
+                *(
+                    claim
+                    for task, one, of in zip(tasks, rows, trained, strict=True)
+                    for claim in (
+                        self._similar(task, one),
+                        *([self._matched(task, one)] if task.key == "mlp_ten" else []),
+                        self._exact_curvature(task, of),
+                        self._curvature_best(task, one, by="meseta"),
+                        self._chosen(task, one, of, Guo5),
+                    )
+                ),
+                Claim(
+                    text="A Jacobian weight above the grid gives NaN on LeNet-5.",
+                    holds=diverged,
+                    evidence=f"At λ = {self.beyond:g} {'it did' if diverged else 'the training went through'}.",
+                ),
+            ],
+            figures=[self._drawn(lab, Guo5, grids, tasks)],
+        )
 
     def _cifar_two(self, lab: Lab) -> Part:
         tasks = self._tasks("cifar_lenet", "vgg", "resnet")
         trained = [self._attacked(lab, task, Guo6) for task in tasks]
-        return Part(title="Figure 6: CIFAR-10, two classes", figures=[self._drawn(lab, Guo6, trained, tasks)])
+        rows = [self._rows(task, one, Guo6) for task, one in zip(tasks, trained, strict=True)]
+        return Part(
+            title="Figure 6: CIFAR-10, two classes",
+            tables=[self._table(*each, Guo6) for each in zip(tasks, trained, rows, strict=True)],
+            claims=[
+                claim
+                for task, one, of in zip(tasks, rows, trained, strict=True)
+                for claim in (
+                    self._similar(task, one),
+                    self._curvature_best(task, one),
+                    self._chosen(task, one, of, Guo6),
+                )
+            ],
+            figures=[self._drawn(lab, Guo6, trained, tasks)],
+        )
 
     def _cifar_ten(self, lab: Lab) -> Part:
         tasks = self._tasks("cifar_lenet_ten", "vgg_ten")
         trained = [self._attacked(lab, task, Guo7) for task in tasks]
-        return Part(title="Figure 7: CIFAR-10, ten classes", figures=[self._drawn(lab, Guo7, trained, tasks)])
+        rows = [self._rows(task, one, Guo7) for task, one in zip(tasks, trained, strict=True)]
+        heaviest = max(tasks[1].effort.weights)
+        failed = {name: has_diverged(trained[1][name, heaviest][0]) for name in ("Jacobian", "cross-Lipschitz")}
+        said = (f"{name} {'diverged' if bad else 'went through'}" for name, bad in failed.items())
+        return Part(
+            title="Figure 7: CIFAR-10, ten classes",
+            tables=[self._table(*each, Guo7) for each in zip(tasks, trained, rows, strict=True)],
+            claims=[
+                *(
+                    claim
+                    for task, one, of in zip(tasks, rows, trained, strict=True)
+                    for claim in (
+                        self._similar(task, one),
+                        self._exact_curvature(task, of),
+                        self._curvature_best(task, one, by="meseta"),
+                    )
+                ),
+                Claim(
+                    text="At λ = 0.1 the Jacobian and the cross-Lipschitz penalty give NaN on the VGG-like network.",
+                    holds=all(failed.values()),
+                    evidence=f"At λ = {heaviest:g}: {', '.join(said)}.",
+                ),
+            ],
+            figures=[self._drawn(lab, Guo7, trained, tasks)],
+        )
+
+    def _propositions(self, lab: Lab) -> Part:
+        """Return what the propositions say on the reference models of MNIST, as printed and as they hold."""
+        tasks = self._tasks("mlp", "lenet", "mlp_ten", "lenet_ten")
+        runs = [lab.train(self._reference(task, 0))[0] for task in tasks]
+        for task, run in zip(tasks, runs, strict=True):
+            for attack in self._figure(Guo4, task).nearest():
+                lab.certify([run], CertifyConfig(bounds=(), attacks=(attack,), n=task.effort.n))
+        found = [
+            examine(run, eps=task.eps, n=self.n_theory, attacks=self._figure(Guo4, task).nearest())
+            for task, run in zip(tasks, runs, strict=True)
+        ]
+        names = [f"{task.title}, K = {task.classes}" for task in tasks]
+        return propositions(dict(zip(names, found, strict=True)))
 
     def _attacked(self, lab: Lab, task: Task, figure: type[RobustnessAgainstWeight]) -> Trained:
         """Train all runs of a task, attack them, and judge the reference and the heaviest of each regulariser."""
@@ -247,13 +401,197 @@ class Guo2020(Reproduction):
         seeds = range(task.effort.seeds)
         trained = {REFERENCE: lab.train(*(self._reference(task, seed) for seed in seeds))}
         grid = [(name, weight) for name in REGULARISERS for weight in task.effort.weights]
-        grid += [(MATCHED, weight) for weight in task.effort.weights if task.key in ("mlp_ten", "lenet_ten")]
-        grid += [("curvature", self.beyond)] if task.key in ("mlp", "lenet") else []
+        grid += [(MATCHED, weight) for weight in task.effort.weights if task.key == "mlp_ten"]
+        if task.key in ("mlp", "lenet"):
+            grid += [("curvature", self.beyond), *((CURE, weight) for weight in task.effort.weights[-2:])]
         grid += [("Jacobian", self.beyond)] if task.key == "lenet_ten" else []
         for name, weight in grid:
             runs = [self._tuned(lab, task, name, weight, seed) for seed in seeds]
             trained[name, weight] = lab.train(*runs, may_diverge=True)
         return trained
+
+    def _rows(self, task: Task, trained: Trained, figure: type[RobustnessAgainstWeight]) -> Rows:
+        """Return a row for each regulariser and weight."""
+        drawn = self._figure(figure, task)
+        rows = {}
+        for key, runs in trained.items():
+            lost = sum(map(has_diverged, runs))
+            name = key[0] if key == REFERENCE else f"{key[0]}, λ = {key[1]:g}"
+            note = f"{lost} of {len(runs)} trainings met a loss that is not finite" if lost else ""
+            rows[key] = judged(name, _entries(task, key, runs, drawn), runs[:1], drawn.threat(), note=note)
+        return rows
+
+    def _table(
+        self, task: Task, trained: Trained, rows: Rows, figure: type[RobustnessAgainstWeight]
+    ) -> ReproducedTable:
+        drawn, first = self._figure(figure, task), trained[REFERENCE][0]
+        examples = "all" if task.effort.n is None else f"the first {task.effort.n}"
+        notes = [
+            f"Data: {read_record(first).data}",
+            f"FGSM and PGD at L∞ {task.eps:g}; distances are means over {examples} test examples, 0 for misclassified "
+            "ones, and missing where an attack found none for some example. Judged: of the first seed the reference "
+            "and the largest weight of each regulariser.",
+        ]
+        if any(key[0] == MATCHED for key in rows):
+            notes.append(f"{MATCHED}: its weight is K/2 times λ; not in the paper.")
+        if any(key[0] == CURE for key in rows):
+            notes.append(f"CURE: λ ‖∇ℓ(x + hz) − ∇ℓ(x)‖² with h = {Cure().radius:g}; not in the paper by name.")
+        return ReproducedTable(
+            key=f"{task.key.replace('_', '-')}-weights",
+            title=f"{task.title}, {'two' if task.classes == 2 else 'ten'} classes",
+            columns=COLUMNS,
+            rows=list(rows.values()),
+            unit="",
+            digits=2,
+            judged_at=judged_at([first], drawn.threat()),
+            notes=notes,
+        )
+
+    def _similar(self, task: Task, rows: Rows) -> Claim:
+        pairs = _pairs(rows, task, "cross-Lipschitz", "Jacobian")
+        points = {weight: max(abs(a[k] - b[k]) for k in (FGSM, PGD)) for weight, (a, b) in pairs.items()}
+        shares = {weight: abs(a[CW] - b[CW]) / max(a[CW], b[CW], 1e-9) for weight, (a, b) in pairs.items()}
+        text = (
+            f"{task.title}: cross-Lipschitz and Jacobian regularisation do similarly at equal λ (here: within "
+            f"{POINTS:g} points under FGSM and PGD, and {100 * SHARE:g} % of C&W's distance)."
+        )
+        if not pairs:
+            return Claim(text=text, holds=None, evidence="At no weight both trainings went through.")
+        far, wide = max(points, key=lambda at: points[at]), max(shares, key=lambda at: shares[at])
+        return Claim(
+            text=text,
+            holds=points[far] <= POINTS and shares[wide] <= SHARE,
+            evidence=f"At most {points[far]:.1f} points (λ = {far:g}) and {100 * shares[wide]:.0f} % (λ = {wide:g}).",
+        )
+
+    def _closest(self, task: Task, rows: Rows) -> Claim:
+        apart = {pair: _apart(rows, task, *pair) for pair in combinations(REGULARISERS, 2)}
+        known = {pair: value for pair, value in apart.items() if value is not None}
+        mine = known.get(("cross-Lipschitz", "Jacobian"))
+        others = {pair: value for pair, value in known.items() if pair != ("cross-Lipschitz", "Jacobian")}
+        nearest = min(others, key=lambda pair: others[pair], default=None)
+        told = nearest is not None and mine is not None
+        return Claim(
+            text=f"{task.title}: of all pairs of regularisers at equal λ these two are the most alike.",
+            holds=mine < others[nearest] if mine is not None and nearest is not None else None,
+            evidence=f"Under FGSM and PGD they are {mine:.1f} points apart in the mean over λ; the next pair, "
+            f"{' and '.join(nearest)}, {others[nearest]:.1f}."
+            if told and nearest
+            else "Not all trainings went through.",
+            by="meseta",
+        )
+
+    def _curvature_best(self, task: Task, rows: Rows, by: Literal["paper", "meseta"] = "paper") -> Claim:
+        """Return whether the curvature leaves all others behind at the two largest weights."""
+        holds, said = [], []
+        for weight in task.effort.weights[-2:]:
+            mine = _means(rows, "curvature", weight)
+            others = [one for name in REGULARISERS[:3] if (one := _means(rows, name, weight))]
+            if mine is None or not others:
+                continue
+            best = [max(one[k] for one in others) for k in (PGD, CW)]
+            holds += [mine[PGD] > best[0], mine[CW] > best[1]]
+            said.append(
+                f"λ = {weight:g}: PGD {mine[PGD]:.1f} % against {best[0]:.1f} % of the best other, C&W {mine[CW]:.2f} "
+                f"against {best[1]:.2f}"
+            )
+        return Claim(
+            text=f"{task.title}: curvature regularisation surpasses all others at large λ, under PGD and C&W.",
+            holds=all(holds) if holds else None,
+            evidence="; ".join(said) + "." if said else "No training at these weights went through.",
+            by=by,
+        )
+
+    def _chosen(self, task: Task, rows: Rows, trained: Trained, figure: type[RobustnessAgainstWeight]) -> Claim:
+        """Return whether the curvature is ahead where each regulariser has the weight that held-out examples choose."""
+        pgd = self._figure(figure, task).attacks()[1]
+        best = {}
+        for name in REGULARISERS:
+            scores = {w: mean(accuracies(trained[name, w], pgd, split="val")) for w in task.effort.weights}
+            known = {weight: score for weight, score in scores.items() if score is not None}
+            if known:
+                best[name] = max(known, key=lambda weight: known[weight])
+        test = {name: _means(rows, name, weight) for name, weight in best.items()}
+        accuracy = {name: found[PGD] for name, found in test.items() if found}
+        said = (f"{name} {accuracy[name]:.1f} % (λ = {best[name]:g})" for name in accuracy)
+        others = [value for name, value in accuracy.items() if name != "curvature"]
+        return Claim(
+            text=f"{task.title}: it is the most robust too where each has the weight that is best under PGD on "
+            "held-out examples, not the same one.",
+            holds=accuracy["curvature"] > max(others) if "curvature" in accuracy and others else None,
+            evidence=f"PGD leaves {', '.join(said)}.",
+            by="meseta",
+        )
+
+    def _cure_best(self, task: Task, rows: Rows) -> Claim:
+        """Return whether the finite difference of the curvature's authors explains what the paper found."""
+        holds, said = [], []
+        for weight in task.effort.weights[-2:]:
+            mine, exact = _means(rows, CURE, weight), _means(rows, "curvature", weight)
+            others = [one for name in REGULARISERS[:3] if (one := _means(rows, name, weight))]
+            if mine is None or exact is None or not others:
+                continue
+            best = max(one[PGD] for one in others)
+            holds.append(mine[PGD] > max(best, exact[PGD]))
+            said.append(
+                f"λ = {weight:g}: PGD {mine[PGD]:.1f} %, exact curvature {exact[PGD]:.1f} %, others {best:.1f} %"
+            )
+        return Claim(
+            text=f"{task.title}: the lead belongs to the finite difference of CURE, whose code the paper took, not to "
+            "the spectral norm of the Hessian that it analyses.",
+            holds=all(holds) if holds else None,
+            evidence="; ".join(said) + "." if said else "No training at these weights went through.",
+            by="meseta",
+        )
+
+    def _matched(self, task: Task, rows: Rows) -> Claim:
+        """Return whether the weights that Proposition 3.4 makes equal for K classes bring the two together."""
+        equal = _apart(rows, task, "cross-Lipschitz", "Jacobian")
+        matched = _apart(rows, task, MATCHED, "Jacobian")
+        return Claim(
+            text=f"{task.title}: what the Jacobian at λ is like is the cross-Lipschitz penalty at λK/2, not at λ.",
+            holds=None if equal is None or matched is None else matched < equal,
+            evidence=f"Under FGSM and PGD they are {_one(matched)} points apart in the mean over λ, and "
+            f"{_one(equal)} at equal λ.",
+            by="meseta",
+        )
+
+    def _exact_curvature(self, task: Task, trained: Trained) -> Claim:
+        """Return whether the curvature of more than two classes can be regularised without approximating it."""
+        of = {
+            name: [run for w in task.effort.weights for run in trained[name, w]] for name in ("Jacobian", "curvature")
+        }
+        lost = sum(map(has_diverged, of["curvature"]))
+        plain = _step_seconds(trained[REFERENCE])
+        cost = {name: _step_seconds(runs) / plain for name, runs in of.items() if not all(map(has_diverged, runs))}
+        said = ", ".join(f"{name} {value:.1f}" for name, value in cost.items())
+        return Claim(
+            text=f"{task.title}: curvature regularisation of ten classes needs no approximation of the Hessian, and is "
+            "stable over the grid.",
+            holds=lost == 0,
+            evidence=f"{lost} of {len(of['curvature'])} trainings diverged. A step takes, in plain steps: {said}.",
+            by="meseta",
+        )
+
+    def _stable(self, task: Task, trained: Trained) -> Claim:
+        lost = [name for (name, _), runs in trained.items() for run in runs if has_diverged(run)]
+        mine = lost.count("curvature")
+        return Claim(
+            text=f"{task.title}: curvature regularisation is stable over the whole grid.",
+            holds=mine == 0,
+            evidence=f"{mine} of its trainings diverged, and {len(lost) - mine} of the others.",
+        )
+
+    def _beyond(self, task: Task, rows: Rows) -> Claim:
+        found = _means(rows, "curvature", self.beyond)
+        return Claim(
+            text=f"{task.title}: at λ = {self.beyond:g} curvature regularisation takes C&W's distance to nearly "
+            f"{SAID_BEYOND:g} (here: within {100 * SHARE:g} %).",
+            holds=None if found is None else abs(found[CW] - SAID_BEYOND) <= SHARE * SAID_BEYOND,
+            evidence="The training diverged."
+            if found is None
+            else f"It is {found[CW]:.2f}, at {found[CLEAN]:.1f} % clean.",
+        )
 
     def _drawn(
         self, lab: Lab, figure: type[RobustnessAgainstWeight], trained: Sequence[Trained], tasks: Sequence[Task]
@@ -324,6 +662,8 @@ class Guo2020(Reproduction):
             return InputGradient(weight=weight, power=2)
         if name == "curvature":
             return Curvature(weight=weight, estimator="gram" if exact and classes > 2 else "krylov")
+        if name == CURE:
+            return Cure(weight=weight)
         times = classes / 2 if name == MATCHED else 1
         return CrossLipschitz(weight=times * weight, estimator="sampled" if classes == 2 else estimator)
 
@@ -343,3 +683,54 @@ def _heaviest(trained: Trained) -> Trained:
     """Return the runs of each regulariser at the largest weight at which none of them diverged."""
     stable = {key: runs for key, runs in trained.items() if not any(map(has_diverged, runs)) and key != REFERENCE}
     return {key: stable[key] for key in {name: (name, weight) for name, weight in sorted(stable)}.values()}
+
+
+def _entries(task: Task, key: Key, runs: Sequence[Path], drawn: RobustnessAgainstWeight) -> list[Entry]:
+    """Return the entries of a row: three accuracies, and distances where they were measured."""
+    ours = [accuracies(runs, None), *(accuracies(runs, attack, drawn.threat()) for attack in drawn.attacks())]
+    ours += [_distances(runs, attack) for attack in drawn.nearest()]
+    printed = [*PUBLISHED.get(task.key, {}).get(key, ())]
+    printed += [None] * (len(ours) - len(printed))
+    if task.key in ("mlp", "lenet") and key == ("curvature", 6.4):
+        printed[CW] = SAID_BEYOND, None
+    both = zip(ours, printed, strict=True)
+    return [
+        Entry(ours=list(values), published=said and said[0], published_spread=said and said[1]) for values, said in both
+    ]
+
+
+def _distances(runs: Sequence[Path], attack: MinimumNormAttack) -> list[float | None]:
+    """Return the mean distance of each run; None of diverged ones, and where an example has none."""
+    records = [None if has_diverged(run) else read_record(run) for run in runs]
+    found = [record and distances_of(record, attack, "test") for record in records]
+    return [mean(one.values) if one else None for one in found]
+
+
+def _means(rows: Rows, name: str, weight: float) -> list[float] | None:
+    """Return the values of a row in the order of the columns; None where any is missing."""
+    row = rows.get((name, weight))
+    values = [entry.mean for entry in row.entries] if row else [None]
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
+def _pairs(rows: Rows, task: Task, one: str, other: str) -> dict[float, tuple[list[float], list[float]]]:
+    """Return the values of two regularisers at the weights at which both have them."""
+    both = {weight: (_means(rows, one, weight), _means(rows, other, weight)) for weight in task.effort.weights}
+    return {weight: (a, b) for weight, (a, b) in both.items() if a and b}
+
+
+def _apart(rows: Rows, task: Task, one: str, other: str) -> float | None:
+    """Return by how many points two regularisers differ under FGSM and PGD, in the mean over the weights."""
+    pairs = _pairs(rows, task, one, other).values()
+    return fmean(abs(a[k] - b[k]) for a, b in pairs for k in (FGSM, PGD)) if pairs else None
+
+
+def _step_seconds(runs: Sequence[Path]) -> float:
+    """Return the mean time of a training step."""
+    found = [read_record(run).training for run in runs if not has_diverged(run)]
+    return fmean(one.seconds_per_epoch * one.epochs / one.steps for one in found if one)
+
+
+def _one(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
