@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from shutil import rmtree
@@ -252,7 +252,8 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
         raise UserError(f"run: {folder} does not exist. Give the folder of a run, such as runs/demo/erm.")
     target = usable_device(device)
     record = read_record(folder)
-    config = read(RunConfig, folder / "config.yaml")
+    file = folder / "config.yaml"
+    config = _read_once(file, file.read_bytes() if file.is_file() else b"")
     model = Network.from_pretrained(folder, target)
     data = config.data.load()
     if (model.input_shape, model.classes) != (data.input_shape, data.num_classes):
@@ -261,6 +262,12 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
             f"{data.input_shape} and {data.num_classes}. Was the data folder changed?"
         )
     return Run(folder, record, config, model, data)
+
+
+@lru_cache(maxsize=1024)
+def _read_once(file: Path, content: bytes) -> RunConfig:
+    """Read a run's configuration, again only where its content has changed: parsing takes longer than loading."""
+    return read(RunConfig, file)
 
 
 def evaluate_run(
