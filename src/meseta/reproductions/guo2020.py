@@ -546,8 +546,8 @@ class Guo2020(Reproduction):
         said = (f"{name} {accuracy[name]:.1f} % (λ = {best[name]:g})" for name in accuracy)
         others = [value for name, value in accuracy.items() if name != "curvature"]
         return Claim(
-            text=f"{task.title}: curvature regularisation is also ahead where each regulariser has the weight that is best "
-            "under PGD on held-out examples.",
+            text=f"{task.title}: curvature regularisation is also ahead where each regulariser has the weight that "
+            "is best under PGD on held-out examples.",
             holds=accuracy["curvature"] > max(others) if "curvature" in accuracy and others else None,
             evidence=f"PGD leaves {', '.join(said)}.",
             by="meseta",
