@@ -180,7 +180,7 @@ def test_taking_measures_once_beside_the_evaluation_of_the_run(tmp_path: Path) -
 def regularised(objective, seed: int, accuracy: float, distance: float, model: str = "LeNet5()") -> Record:
     guo = Guo2()
     fgsm, pgd = guo.attacks()
-    both = evaluation([fgsm, pgd], [guo._threat()], {fgsm.name: accuracy, pgd.name: accuracy / 2})
+    both = evaluation([fgsm, pgd], [guo.threat()], {fgsm.name: accuracy, pgd.name: accuracy / 2})
     bounds = [
         make_bounded("attack", [0.0, distance, 2 * distance], bound=repr(attack), mean=distance)
         for attack in guo.nearest()
