@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from meseta.errors import UserError
 from meseta.registry import methods
-from meseta.schedules import Constant, Cosine, Cyclic, LinearWarmup, StepDecay, Steps
+from meseta.schedules import Constant, Cosine, Cyclic, InverseDecay, LinearWarmup, StepDecay, Steps
 
 
 def test_schedules_by_hand():
@@ -15,6 +15,7 @@ def test_schedules_by_hand():
     assert Constant().factor(0.7) == 1
     assert [LinearWarmup().factor(s) for s in (0, 0.25, 0.5, 1)] == pytest.approx([0, 0.5, 1, 1])
     assert [LinearWarmup(until=1, start=3).factor(s) for s in (0, 0.5, 1)] == pytest.approx([3, 2, 1])
+    assert [InverseDecay(growth=3, power=0.5).factor(s) for s in (0, 1)] == pytest.approx([1, 0.5])
     assert [Steps().factor(s) for s in (0, 0.49, 0.5, 1)] == [0.1, 0.1, 1, 1]
     steps = Steps(milestones=(0.2, 0.6), factors=(0, 2, 0.5))
     assert [steps.factor(s) for s in (0, 0.19, 0.2, 0.59, 0.6, 1)] == [0, 0, 2, 2, 0.5, 0.5]
@@ -40,6 +41,8 @@ def test_every_schedule_stays_between_zero_and_the_full_value(share):
         (StepDecay, {"milestones": (100, 150)}),
         (Cyclic, {"peak": 1.0}),
         (Cosine, {"warmup": -1.0}),
+        (InverseDecay, {"growth": -1.0}),
+        (InverseDecay, {"power": -1.0}),
         (LinearWarmup, {"until": 0.0}),
         (LinearWarmup, {"until": 2.0}),
         (LinearWarmup, {"start": -0.1}),

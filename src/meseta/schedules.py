@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from meseta.checks import at_least
 from meseta.errors import UserError
 
-__all__ = ["Constant", "Cosine", "Cyclic", "LinearWarmup", "Schedule", "StepDecay", "Steps"]
+__all__ = ["Constant", "Cosine", "Cyclic", "InverseDecay", "LinearWarmup", "Schedule", "StepDecay", "Steps"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +54,30 @@ class StepDecay(Schedule):
     def factor(self, share: float) -> float:
         """Return gamma to the number of milestones passed."""
         return self.gamma ** sum(share >= milestone for milestone in self.milestones)
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseDecay(Schedule):
+    """Fall as (1 + growth share)^-power.
+
+    Args:
+        growth: at least 0: what is added to the 1 over the whole training.
+        power: at least 0.
+
+    Source: the policy "inv" of Caffe, with growth = gamma times the iterations; its LeNet has gamma = 1e-4 and power =
+    0.75, which Guo 2020 takes for MNIST (appendix F).
+    """
+
+    growth: float = 1.0
+    power: float = 0.75
+
+    def __post_init__(self) -> None:
+        at_least("growth", self.growth, 0)
+        at_least("power", self.power, 0)
+
+    def factor(self, share: float) -> float:
+        """Return (1 + growth share)^-power."""
+        return float((1 + self.growth * share) ** -self.power)
 
 
 @dataclass(frozen=True, kw_only=True)

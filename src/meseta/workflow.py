@@ -264,7 +264,7 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
     return Run(folder, record, config, model, data)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def _config(file: Path, content: bytes) -> RunConfig:
     """Read a run's configuration once for each content of the file: parsing takes as long as a small attack."""
     return read(RunConfig, file)

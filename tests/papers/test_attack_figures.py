@@ -84,7 +84,7 @@ def test_what_was_attacked_on_another_split_is_not_drawn() -> None:
     records = [regularised(Jacobian(weight=w), 0, 0.5, 1.0) for w in (0.1, 1.0)]
     with pytest.raises(UserError, match=r"meseta evaluate RUN .* --split train$"):
         Guo2(split="train").draw(records)
-    seen = evaluation([*Guo2()._attacks()], [Guo2()._threat()], {a.name: 0.5 for a in Guo2()._attacks()}, split="train")
+    seen = evaluation([*Guo2().attacks()], [Guo2().threat()], {a.name: 0.5 for a in Guo2().attacks()}, split="train")
     with pytest.raises(UserError, match=r"meseta certify RUN .* --split train$"):
         Guo2(split="train").draw([r.model_copy(update={"other_evaluations": [seen]}) for r in records])
     with pytest.raises(UserError, match=r"--split train$"):
@@ -172,18 +172,18 @@ def test_taking_measures_once_beside_the_evaluation_of_the_run(tmp_path: Path) -
     guo = Guo2(n=12, steps=2, searches=1)
     guo.take([load_run(folder)], said.append)
     bounds = load_run(folder).record.bounds
-    assert [(one.name, one.n) for one in bounds] == [(one.name, 12) for one in guo._nearest()]
+    assert [(one.name, one.n) for one in bounds] == [(one.name, 12) for one in guo.nearest()]
     guo.take([load_run(folder)], said.append)
     assert len(said) == 1 + 3
 
 
 def regularised(objective, seed: int, accuracy: float, distance: float, model: str = "LeNet5()") -> Record:
     guo = Guo2()
-    fgsm, pgd = guo._attacks()
-    both = evaluation([fgsm, pgd], [guo._threat()], {fgsm.name: accuracy, pgd.name: accuracy / 2})
+    fgsm, pgd = guo.attacks()
+    both = evaluation([fgsm, pgd], [guo.threat()], {fgsm.name: accuracy, pgd.name: accuracy / 2})
     bounds = [
         make_bounded("attack", [0.0, distance, 2 * distance], bound=repr(attack), mean=distance)
-        for attack in guo._nearest()
+        for attack in guo.nearest()
     ]
     config = plain(RunConfig(objective=objective, seed=seed))
     name = f"{type(objective).__name__}-{seed}"
@@ -227,7 +227,7 @@ def test_guo_says_what_lacks() -> None:
         Guo2().draw([record.model_copy(update={"bounds": []})])
     words = shlex.split(str(error.value).split("Measure them: ")[1])[3:]
     config, _ = parse(parser(CertifyConfig), CertifyConfig, words)
-    assert [repr(one) for one in config.attacks] == [repr(Guo2()._nearest()[0])]
+    assert [repr(one) for one in config.attacks] == [repr(Guo2().nearest()[0])]
     assert config.bounds == ()
     with pytest.raises(UserError, match="no run has a weight"):
         Guo2().draw([regularised(Erm(), 0, 0.5, 1.0)])

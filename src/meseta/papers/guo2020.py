@@ -44,14 +44,14 @@ class RobustnessAgainstWeight(PaperFigure):
     split: SplitName = "test"
 
     def __post_init__(self) -> None:
-        self._attacks(), self._nearest()
+        self.attacks(), self.nearest()
 
     def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
         """Attack the runs that lack it, and measure their distances."""
-        attack_runs(runs, self._attacks(), [self._threat()], n=self.n, split=self.split, say=say, others=True)
+        attack_runs(runs, self.attacks(), [self.threat()], n=self.n, split=self.split, say=say, others=True)
         for run in runs:
-            for attack in self._nearest():
-                found = _distances(run.record, attack, self.split)
+            for attack in self.nearest():
+                found = distances_of(run.record, attack, self.split)
                 if found is None or found.n < len(run.examples(self.split, self.n)):
                     say(f"{run.record.name}: searching for the nearest adversarial examples with {attack.name}")
                     certify_run(run, CertifyConfig(bounds=(), attacks=(attack,), split=self.split, n=self.n))
@@ -72,7 +72,7 @@ class RobustnessAgainstWeight(PaperFigure):
                     f"`run`: {of}: no run has a weight above 0. Give runs of regularisers at several weights."
                 )
         measured: list[Evaluation | Bounded] = [self._evaluation(record) for record in records]
-        measured += [self._distances(attack, record) for attack in self._nearest() for record in records]
+        measured += [self._distances(attack, record) for attack in self.nearest() for record in records]
         rows = [
             self._row(f"{key}-{i}" if len(tasks) > 1 else key, 4 * (i - 1), _networks(model), row, names)
             for i, ((model, _), row) in enumerate(zip(tasks, found, strict=True), 1)
@@ -85,13 +85,13 @@ class RobustnessAgainstWeight(PaperFigure):
         self, key: str, first: int, network: str, row: Sequence[Sweep], names: Sequence[str]
     ) -> tuple[LineFigure, ...]:
         """Return the panels of one network."""
-        fgsm, pgd = self._attacks()
+        fgsm, pgd = self.attacks()
         under = f"accuracy at {NORMS['Linf']} {eps_text('Linf', self.eps)} (%)"
         panels: list[tuple[str, str, Quantity, tuple[str, ...]]] = [
             ("FGSM", under, partial(self._accuracy, fgsm), ()),
             ("PGD", under, partial(self._accuracy, pgd), ()),
         ]
-        for name, attack in self._named_nearest():
+        for name, attack in self.named_nearest():
             notes = self._not_found(name, attack, row)
             kind, middle = ("median", median) if notes else ("mean", fmean)
             panels.append((name, f"{kind} L2 distance (input units)", partial(self._distance, attack, middle), notes))
@@ -127,7 +127,7 @@ class RobustnessAgainstWeight(PaperFigure):
         return (counts, *([f"{name}, left out for want of a median: {', '.join(without)}."] if without else []))
 
     def _evaluation(self, record: Record) -> Evaluation:
-        return needed(record, self._attacks(), [self._threat()], split=self.split, others=True)
+        return needed(record, self.attacks(), [self.threat()], split=self.split, others=True)
 
     def _accuracy(self, attack: Attack, record: Record) -> float:
         """Return the accuracy in % that an attack leaves."""
@@ -138,7 +138,7 @@ class RobustnessAgainstWeight(PaperFigure):
         return middle([inf if value is None else value for value in self._distances(attack, record).values])
 
     def _distances(self, attack: MinimumNormAttack, record: Record) -> Bounded:
-        found = _distances(record, attack, self.split)
+        found = distances_of(record, attack, self.split)
         if found is None:
             raise UserError(
                 f"record: {record.name} lacks the distances that {attack.name} alone finds on {self.split} examples. "
@@ -146,20 +146,24 @@ class RobustnessAgainstWeight(PaperFigure):
             )
         return found
 
-    def _threat(self) -> Threat:
+    def threat(self) -> Threat:
+        """Return the ball of FGSM and PGD."""
         return Threat("Linf", self.eps)
 
-    def _attacks(self) -> tuple[FGSM, PGD]:
-        return FGSM(threat=self._threat()), PGD(threat=self._threat(), steps=self.steps)
+    def attacks(self) -> tuple[FGSM, PGD]:
+        """Return the attacks whose accuracies are drawn."""
+        return FGSM(threat=self.threat()), PGD(threat=self.threat(), steps=self.steps)
 
-    def _named_nearest(self) -> list[tuple[str, MinimumNormAttack]]:
+    def named_nearest(self) -> list[tuple[str, MinimumNormAttack]]:
+        """Return the attacks whose distances are drawn, with their names."""
         return [("DeepFool", DeepFool(threat=Threat("L2", 0.5))), ("C&W", CarliniWagner(searches=self.searches))]
 
-    def _nearest(self) -> list[MinimumNormAttack]:
-        return [attack for _, attack in self._named_nearest()]
+    def nearest(self) -> list[MinimumNormAttack]:
+        """Return the attacks whose distances are drawn."""
+        return [attack for _, attack in self.named_nearest()]
 
 
-def _distances(record: Record, attack: MinimumNormAttack, split: str) -> Bounded | None:
+def distances_of(record: Record, attack: MinimumNormAttack, split: str) -> Bounded | None:
     """Return the distances of one attack alone on a split, of the most examples."""
     wanted = "attack", repr(attack), split
     fitting = [one for one in record.bounds if (one.kind, one.bound, one.split) == wanted]

@@ -44,7 +44,9 @@ def to_plotly(figure: Drawn) -> dict[str, Any]:
     if isinstance(figure, LineFigure):
         bands = [_band_trace(series) for series in figure.series] if has_bands(figure) else []
         traces = bands + [_line_trace(series, figure) for series in figure.series]
-        axis = (_log_axis(_extent(figure)) if figure.log_x else {"rangemode": "tozero"}) | _tick_array(figure)
+        axis = (
+            _log_axis(extent) if (extent := _extent(figure)) and figure.log_x else {"rangemode": "tozero"}
+        ) | _tick_array(figure)
         y_axis = {"range": [0, 101]} if figure.percent else _value_axis(figure)
     elif isinstance(figure, PointFigure):
         traces = [_point_trace(group, figure) for group in figure.groups]
@@ -103,9 +105,9 @@ def _common_range(figure: CloudFigure) -> dict[str, Any]:
     return {"range": [math.log10(low / 1.1), math.log10(high * 1.1)] if figure.log_y else [0, high * 1.05]}
 
 
-def _extent(figure: LineFigure) -> tuple[float, float]:
+def _extent(figure: LineFigure) -> tuple[float, float] | None:
     places = [x for series in figure.series for x in series.x]
-    return min(places), max(places)
+    return (min(places), max(places)) if places else None
 
 
 def _surface_traces(figure: SurfaceFigure) -> list[dict[str, Any]]:
