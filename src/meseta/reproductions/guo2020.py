@@ -230,6 +230,7 @@ class Guo2020(Reproduction):
             ten = Effort(iterations=2000, tuning=800, tuning_lr=1e-3, seeds=1, weights=grid, n=100, judged=50)
             cifar = Effort(iterations=300, tuning=100, tuning_lr=1e-2, seeds=1, weights=(1e-3, 0.1), n=40, judged=20)
             return cls(
+                networks=("mlp", "lenet", "mlp_ten", "cifar_lenet", "vgg", "cifar_lenet_ten"),
                 train_limit=12_800,
                 mlp=replace(ten, seeds=2, weights=MNIST_GRID),
                 lenet=replace(ten, iterations=600, tuning=300, judged=30),
