@@ -24,7 +24,7 @@ from meseta.reproductions.lab import Lab, accuracies, all_hold, has_diverged, ju
 from meseta.reproductions.linear_regression import descend, drawn, expected_loss, loss_under_attack
 from meseta.schedules import StepDecay
 from meseta.threat import Threat
-from meseta.training import RunConfig, Sgd, Watch
+from meseta.training import Adam, Optimizer, RunConfig, Sgd, Watch
 from meseta.workflow import EvaluateConfig, MeasureConfig, load_run
 
 Point = Literal["clean", "random", "pgd1"]
@@ -90,6 +90,9 @@ TABLE_7: Mapping[str, Printed] = {  # sigma of 0.05, 0.1 and 0.15
 MOVES = (Spatial.weak(), Spatial.medium(), Spatial.strong())
 NOISES = (GaussianNoise(sigma=0.05), GaussianNoise(sigma=0.1), GaussianNoise(sigma=0.15))
 RIDGE = 0.1
+CHANCE = 15.0
+"""Clean accuracy in % below which a model of ten classes has learnt next to nothing."""
+COLLAPSED = "no better than chance: no claim is about it"
 CLEAR = 5.0
 """Percentage points by which figures differ clearly."""
 
@@ -107,7 +110,9 @@ class Ma2020(Reproduction):
         train_limit: training examples; None for all.
         epochs: of training from scratch. `adversarial_epochs` of that on adversarial examples, `source_epochs` of the
             models that attacks are transferred from, `tuning_epochs` of what goes on from the plain model.
-        batch_size, lr: of training from scratch; `tuning_batch_size`, `tuning_lr` of what goes on from the plain model.
+        batch_size, optimizer: of training from scratch; `tuning_batch_size`, `tuning_optimizer` of what goes on from
+            the plain model.
+        maps: of the convolutions of the CNN.
         seeds: trainings of each method, and of each source.
         weight: of SOAR. `weights` those of Figure 3, `zero_weights` more for the zero initialisation.
         eps: of L∞, `l2_eps` of L2.
@@ -152,8 +157,9 @@ class Ma2020(Reproduction):
     tuning_epochs: int = 150
     batch_size: int = 128
     tuning_batch_size: int = 128
-    lr: float = 0.01
-    tuning_lr: float = 0.002
+    optimizer: Optimizer = Sgd(lr=0.01)
+    tuning_optimizer: Optimizer = Sgd(lr=0.002)
+    maps: tuple[int, int, int, int] = (32, 32, 64, 64)
     seeds: int = 3
     weight: float = 0.5
     weights: tuple[float, ...] = (0.1, 0.5, 1.0, 2.0)
@@ -209,20 +215,21 @@ class Ma2020(Reproduction):
             )
         if scale == "short":
             return cls(
-                train_limit=3500,
-                epochs=15,
-                adversarial_epochs=10,
-                source_epochs=10,
-                tuning_epochs=5,
+                train_limit=5000,
+                epochs=12,
+                adversarial_epochs=8,
+                source_epochs=8,
+                tuning_epochs=4,
                 batch_size=64,
-                tuning_batch_size=32,
-                lr=0.03,
-                tuning_lr=0.005,
+                optimizer=Adam(lr=2e-3),
+                tuning_batch_size=64,
+                tuning_optimizer=Adam(lr=3e-4),
+                maps=(8, 16, 16, 32),
                 seeds=1,
-                weights=(0.1, 0.5),
-                zero_weights=(1.0,),
+                weights=(0.05, 0.5),
+                zero_weights=(2.0,),
                 apgd_steps=50,
-                resnet_width=16,
+                resnet_width=4,
                 n_wide=1000,
                 n_test=100,
                 n_auto=32,
@@ -714,7 +721,9 @@ class Ma2020(Reproduction):
             Entry(published=value, published_spread=spread, ours=values)
             for (value, spread), values in zip(pairs, ours, strict=True)
         ]
+        clean = mean(accuracies(runs, None))
         note = "a training met a loss that is not finite" if any(map(has_diverged, runs)) else ""
+        note = COLLAPSED if clean is not None and clean < CHANCE else note
         return judged(name, entries, runs, self._threat, note=note)
 
     def _runs(self, lab: Lab, name: str) -> list[Path]:
@@ -737,7 +746,7 @@ class Ma2020(Reproduction):
             return replace(
                 shared,
                 start_from=str(self._runs(lab, "standard")[seed]),
-                optimizer=Sgd(lr=self.tuning_lr),
+                optimizer=self.tuning_optimizer,
                 schedule=StepDecay(milestones=(90 / 150, 100 / 150)),
                 epochs=self.tuning_epochs,
                 batch_size=self.tuning_batch_size,
@@ -746,8 +755,8 @@ class Ma2020(Reproduction):
         epochs = {"standard": self.epochs} | dict.fromkeys(SOURCES, self.source_epochs)
         return replace(
             shared,
-            model=ResNet18(width=self.resnet_width) if name == "ResNet18" else Cnn4(hidden=()),
-            optimizer=Sgd(lr=self.lr),
+            model=ResNet18(width=self.resnet_width) if name == "ResNet18" else Cnn4(maps=self.maps, hidden=()),
+            optimizer=self.optimizer,
             schedule=StepDecay(),
             epochs=epochs.get(name, self.adversarial_epochs),
         )
@@ -843,11 +852,13 @@ def _median(run: Path, measure: GradientNorm) -> float | None:
 
 
 def _column(table: ReproducedTable, k: int) -> dict[str, float | None]:
-    return {row.name: row.entries[k].mean for row in table.rows}
+    """Return a column by row; nothing of a model that is no better than chance, which no claim can be about."""
+    return {row.name: None if row.note == COLLAPSED else row.entries[k].mean for row in table.rows}
 
 
 def _honest(table: ReproducedTable) -> dict[str, float | None]:
-    return {row.name: Entry(ours=row.worst_case).mean for row in table.rows}
+    """Return the worst case by row; nothing of a model that is no better than chance."""
+    return {row.name: None if row.note == COLLAPSED else Entry(ours=row.worst_case).mean for row in table.rows}
 
 
 def _above(value: float | None, other: float | None, by: float = 0.0) -> bool | None:
