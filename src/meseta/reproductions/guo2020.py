@@ -150,8 +150,8 @@ class Guo2020(Reproduction):
         "the reference models of MNIST alone.",
         'Caffe\'s policy for LeNet: SGD at 0.01 with momentum 0.9, weight decay 5e-4, and its decay "inv"; the paper '
         "does not say at which rate fine-tuning starts. On MNIST ours starts at a tenth: at 0.01 and 400 iterations "
-        "curvature and input-gradient regularisation of LeNet-300-100 met NaN, from λ = 0.4 and 0.8. On CIFAR-10 the rate of "
-        "either is not given: 0.01.",
+        "curvature and input-gradient regularisation of LeNet-300-100 met NaN, from λ = 0.4 and 0.8. On CIFAR-10 "
+        "neither rate is given: 0.01.",
         "Caffe's LeNet-5 has no activation after its convolutions; the paper speaks of ReLU networks, so ours has. "
         "Inputs are normalised inside the networks; all gradients are with respect to pixels in [0, 1].",
         "The penalties are those of equation 11: λν²/2, λμ², λ‖∇ℓ‖² and λ‖H‖₂. The paper took the codes of their "
