@@ -170,7 +170,7 @@ def spelled(value: float | None, digits: int = 1) -> str:
 def with_spread(value: float | None, spread: float | None, digits: int) -> str:
     """Write a value and, where it has one, its spread."""
     text = spelled(value, digits)
-    return text if spread is None or value is None else f"{text} ± {spelled(spread, digits)}"
+    return text if spread is None or value is None else f"{text} ± {spread:.{digits}f}"
 
 
 def differs(entry: Entry, digits: int) -> str:

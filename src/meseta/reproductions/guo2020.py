@@ -628,9 +628,11 @@ class Guo2020(Reproduction):
         return Claim(
             text=f"{task.title}: at λ = {self.beyond:g} curvature regularisation takes C&W's distance to nearly "
             f"{SAID_BEYOND:g} (here: within {100 * SHARE:g} %).",
-            holds=None if found is None else abs(found[CW] - SAID_BEYOND) <= SHARE * SAID_BEYOND,
+            holds=None if found is None or isnan(found[CW]) else abs(found[CW] - SAID_BEYOND) <= SHARE * SAID_BEYOND,
             evidence="The training diverged."
             if found is None
+            else f"{found[CLEAN]:.1f} % clean, and C&W found nothing for some examples."
+            if isnan(found[CW])
             else f"It is {found[CW]:.2f}, at {found[CLEAN]:.1f} % clean.",
         )
 
