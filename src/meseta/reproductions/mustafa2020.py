@@ -326,17 +326,18 @@ class Mustafa2020(Reproduction):
 
     def _effective(self, task: Task, runs: Mapping[str, list[Path]]) -> Claim:
         """Return whether all three keep more than half up to the second largest radius."""
-        eps = self.eps[-2]
         left = {method: values[-2] for method, values in self._curves(task, runs).items() if method != PLAIN}
+        said = (f"ε = {self.eps[k]:g}: {self._listed(task, runs, k)}" for k in (0, -2))
         return Claim(
-            text=f"All three are quite effective up to ε = {eps:g}; more than half of the examples, we take it.",
+            text=f"All three are quite effective up to ε = {self.eps[-2]:g} (here: more than half of the examples stand).",
             holds=all((value or 0) > 50 for value in left.values()),
-            evidence="There "
-            + ", ".join(f"{method} keeps {spelled(value)} %" for method, value in left.items())
-            + f"; at ε = {self.eps[0]:g} "
-            + ", ".join(f"{spelled(values[0])} %" for name, values in self._curves(task, runs).items() if name != PLAIN)
-            + ".",
+            evidence=f"{'; '.join(said)}.",
         )
+
+    def _listed(self, task: Task, runs: Mapping[str, list[Path]], k: int) -> str:
+        """Return what each method but plain training keeps at the k-th radius."""
+        curves = self._curves(task, runs)
+        return ", ".join(f"{name} {spelled(values[k])} %" for name, values in curves.items() if name != PLAIN)
 
     def _claims(self, task: Task, runs: Mapping[str, list[Path]]) -> list[Claim]:
         """Return which method keeps more, at the largest radius and at the largest where either keeps a tenth."""
@@ -368,7 +369,7 @@ class Mustafa2020(Reproduction):
     ) -> Claim:
         """Return whether one curve lies above another at all these places, by more than chance."""
         told = [exceeds(more[k], less[k], self.n_test or 10_000) for k in places]
-        pairs = (f"at ε = {self.eps[k]:g} {spelled(more[k])} % against {spelled(less[k])} % ({other})" for k in places)
+        pairs = (f"ε = {self.eps[k]:g}: {spelled(more[k])} % against {spelled(less[k])} % ({other})" for k in places)
         return Claim(text=text, holds=all_hold(told), evidence=f"{'; '.join(pairs)}, n = {self.n_test or 'all'}.")
 
     def _curves(self, task: Task, runs: Mapping[str, list[Path]]) -> dict[str, list[float | None]]:
