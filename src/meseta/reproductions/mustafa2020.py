@@ -329,7 +329,7 @@ class Mustafa2020(Reproduction):
         left = {method: values[-2] for method, values in self._curves(task, runs).items() if method != PLAIN}
         said = (f"ε = {self.eps[k]:g}: {self._listed(task, runs, k)}" for k in (0, -2))
         return Claim(
-            text=f"All three are quite effective up to ε = {self.eps[-2]:g} (here: more than half of the examples stand).",
+            text=f"All three are quite effective up to ε = {self.eps[-2]:g} (here: more than half stand).",
             holds=all((value or 0) > 50 for value in left.values()),
             evidence=f"{'; '.join(said)}.",
         )
