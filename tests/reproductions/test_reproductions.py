@@ -9,7 +9,7 @@ import yaml
 from meseta.configuration import dump
 from meseta.errors import UserError
 from meseta.registry import reproductions
-from meseta.report.reproduced import read_reproduced
+from meseta.report.reproduced import Part, read_reproduced
 from meseta.reproductions import SCALES, reproduce
 
 PAPERS = reproductions()
@@ -68,6 +68,23 @@ def test_other_settings_need_another_folder(tmp_path):
     (tmp_path / "mustafa2020-smoke" / "reproduction.yaml").write_text(dump(one))
     with pytest.raises(UserError, match="other settings"):
         reproduce(replace(one, epochs=2), "smoke", out=tmp_path)
+
+
+class Counting(PAPERS["mustafa2020"]):
+    """A reproduction whose parts cost nothing."""
+
+    def parts(self):
+        return {name: lambda lab, name=name: Part(title=name) for name in ("a", "b")}
+
+
+def test_parts_of_an_earlier_call_stay_unless_nobody_knows_its_settings(tmp_path):
+    one = Counting.at("smoke")
+    for name in ("a", "b"):
+        page = reproduce(one, "smoke", out=tmp_path, only=[name])
+    assert list(read_reproduced(page.parent).parts) == ["a", "b"]
+    (page.parent / "reproduction.yaml").unlink()
+    reproduce(one, "smoke", out=tmp_path, only=["b"])
+    assert list(read_reproduced(page.parent).parts) == ["b"]
 
 
 def test_an_unknown_part_is_named_before_anything_is_done(tmp_path):

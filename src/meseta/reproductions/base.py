@@ -91,10 +91,9 @@ def reproduce(
         if name not in parts:
             raise unknown_name("part", name, parts)
     folder = out / f"{reproduction.paper}-{scale}"
-    _check_settings(reproduction, folder)
+    found = dict(read_reproduced(folder).parts) if _goes_on(reproduction, folder) else {}
     stop = provenance.start(None, usable_device(None))
     lab = Lab(folder, processes=processes, thorough=scale != "smoke", say=say)
-    found = _found_before(folder)
     for name in only or parts:
         say(f"{reproduction.paper}: {name}")
         found[name] = parts[name](lab)
@@ -114,20 +113,20 @@ def reproduce(
     return folder / "reproduction.html"
 
 
-def _check_settings(reproduction: Reproduction, folder: Path) -> None:
-    """Raise unless the folder is new or holds a reproduction with the same settings; then keep the settings there."""
-    file = folder / "reproduction.yaml"
-    written = dump(reproduction)
-    if file.exists() and file.read_text(encoding="utf-8") != written:
+def _goes_on(reproduction: Reproduction, folder: Path) -> bool:
+    """Return whether the folder holds what an earlier call with these settings found; keep the settings there.
+
+    Raises:
+        UserError: it holds a reproduction with other settings.
+    """
+    file, written = folder / "reproduction.yaml", dump(reproduction)
+    known = file.exists()
+    if known and file.read_text(encoding="utf-8") != written:
         raise UserError(
             f"output folder: {folder} holds a reproduction with other settings. Give another --out, or remove it first."
         )
     write_text(file, written)
-
-
-def _found_before(folder: Path) -> dict[str, Part]:
-    exists = (folder / "reproduction.json").exists()
-    return dict(read_reproduced(folder).parts) if exists else {}
+    return known and (folder / "reproduction.json").exists()
 
 
 def _data(folder: Path) -> list[str]:
