@@ -92,6 +92,7 @@ def test_eigensolvers_give_the_2_2_norm_alone():
 
 def test_published_ascent_climbs_for_other_norms_but_stalls():
     """Rescaling v to unit norm is no projection onto the cube, so that most entries stay off its corners."""
+    torch.manual_seed(0)  # it may fall from where it begins, if that is good
     matrix, _ = symmetric(3, 6)
     start = torch.randn(3, 6, dtype=torch.float64)
     begun, climbed = (HessianAscent(steps=k).direction(matvec(matrix), start, INF, 1) for k in (0, 50))
