@@ -11,7 +11,7 @@ from meseta.errors import UserError
 from meseta.evaluation.record import Bounded, Evaluation, Record
 from meseta.report.comparison import NORMS, runs_of
 from meseta.report.verdict import doubts_of
-from meseta.threat import Threat
+from meseta.threat import Norm, Threat
 from meseta.workflow import EvaluateConfig, Run, SplitName, evaluate_run
 
 
@@ -102,7 +102,7 @@ def attack_runs(
     others: bool = False,
 ) -> None:
     """Attack the runs whose records hold no such evaluation of at least n examples, and keep it beside theirs."""
-    radii = {norm: tuple(t.eps for t in threats if t.norm == norm) for norm in dict.fromkeys(t.norm for t in threats)}
+    radii = radii_by_norm(threats)
     for run in runs:
         found = by_attacks(run.record, attacks, threats, split=split, others=others)
         if found and found.n >= len(run.examples(split, n)):
@@ -110,6 +110,11 @@ def attack_runs(
         say(f"{run.record.name}: attacking with {', '.join(attack.name for attack in attacks)}")
         config = EvaluateConfig(threats=radii, attacks=tuple(attacks), checks=(), split=split, n=n)
         evaluate_run(run, config, beside=True)
+
+
+def radii_by_norm(threats: Sequence[Threat]) -> dict[Norm, tuple[float, ...]]:
+    """Return the radii of each norm, as an evaluation is configured."""
+    return {norm: tuple(t.eps for t in threats if t.norm == norm) for norm in dict.fromkeys(t.norm for t in threats)}
 
 
 def spelled(methods: Sequence[Any]) -> str:

@@ -17,7 +17,7 @@ from meseta.models import Architecture, LeNet5, LeNet300100, ResNet31, VggLike
 from meseta.objectives import CrossLipschitz, Cure, Curvature, InputGradient, Jacobian, Objective
 from meseta.papers import Guo2, Guo4, Guo5, Guo6, Guo7
 from meseta.papers.guo2020 import RobustnessAgainstWeight, distances_of
-from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
+from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
 from meseta.reproductions.guo2020_propositions import examine, propositions
 from meseta.reproductions.lab import Lab, accuracies, has_diverged, judged, judged_at, mean
@@ -292,20 +292,18 @@ class Guo2020(Reproduction):
                 Claim(
                     text="PGD finds far more adversarial examples of the reference models than FGSM.",
                     holds=all((row.entries[PGD].mean or 0) < (row.entries[FGSM].mean or 0) for row in rows),
-                    evidence=f"LeNet-300-100, 7 against 1: {_one(pgd)} % against {_one(fgsm)} %.",
+                    evidence=f"LeNet-300-100, 7 against 1: {spelled(pgd)} % against {spelled(fgsm)} %.",
                 )
             ],
         )
 
     def _mnist_two(self, lab: Lab) -> Part:
-        tasks = self._tasks("mlp", "lenet")
-        trained = [self._attacked(lab, task, Guo4) for task in tasks]
-        rows = [self._rows(task, one, Guo4) for task, one in zip(tasks, trained, strict=True)]
+        tasks, trained, rows, tables = self._carried_out(lab, Guo4, "mlp", "lenet")
         grids = [_without(one, (MATCHED, CURE), self.beyond) for one in trained]
         pair = [_without(one, ("input gradient", "curvature")) for one in grids]
         return Part(
             title="Figures 2 and 4: MNIST, 7 against 1",
-            tables=[self._table(*each, Guo4) for each in zip(tasks, trained, rows, strict=True)],
+            tables=tables,
             claims=[
                 claim
                 for task, one, of in zip(tasks, rows, trained, strict=True)
@@ -323,13 +321,11 @@ class Guo2020(Reproduction):
         )
 
     def _mnist_ten(self, lab: Lab) -> Part:
-        tasks = self._tasks("mlp_ten", "lenet_ten")
-        trained = [self._attacked(lab, task, Guo5) for task in tasks]
-        rows = [self._rows(task, one, Guo5) for task, one in zip(tasks, trained, strict=True)]
+        tasks, trained, rows, tables = self._carried_out(lab, Guo5, "mlp_ten", "lenet_ten")
         grids = [_without(one, (MATCHED, CURE), self.beyond) for one in trained]
         return Part(
             title="Figure 5: MNIST, ten classes",
-            tables=[self._table(*each, Guo5) for each in zip(tasks, trained, rows, strict=True)],
+            tables=tables,
             claims=[
                 *(
                     claim
@@ -352,12 +348,10 @@ class Guo2020(Reproduction):
         )
 
     def _cifar_two(self, lab: Lab) -> Part:
-        tasks = self._tasks("cifar_lenet", "vgg", "resnet")
-        trained = [self._attacked(lab, task, Guo6) for task in tasks]
-        rows = [self._rows(task, one, Guo6) for task, one in zip(tasks, trained, strict=True)]
+        tasks, trained, rows, tables = self._carried_out(lab, Guo6, "cifar_lenet", "vgg", "resnet")
         return Part(
             title="Figure 6: CIFAR-10, two classes",
-            tables=[self._table(*each, Guo6) for each in zip(tasks, trained, rows, strict=True)],
+            tables=tables,
             claims=[
                 claim
                 for task, one, of in zip(tasks, rows, trained, strict=True)
@@ -371,12 +365,10 @@ class Guo2020(Reproduction):
         )
 
     def _cifar_ten(self, lab: Lab) -> Part:
-        tasks = self._tasks("cifar_lenet_ten", "vgg_ten")
-        trained = [self._attacked(lab, task, Guo7) for task in tasks]
-        rows = [self._rows(task, one, Guo7) for task, one in zip(tasks, trained, strict=True)]
+        tasks, trained, rows, tables = self._carried_out(lab, Guo7, "cifar_lenet_ten", "vgg_ten")
         return Part(
             title="Figure 7: CIFAR-10, ten classes",
-            tables=[self._table(*each, Guo7) for each in zip(tasks, trained, rows, strict=True)],
+            tables=tables,
             claims=[
                 *(
                     claim
@@ -409,6 +401,16 @@ class Guo2020(Reproduction):
         ]
         names = [f"{task.title}, K = {task.classes}" for task in tasks]
         return propositions(dict(zip(names, found, strict=True)))
+
+    def _carried_out(
+        self, lab: Lab, figure: type[RobustnessAgainstWeight], *keys: str
+    ) -> tuple[list[Task], list[Trained], list[Rows], list[ReproducedTable]]:
+        """Return the networks of a figure with their runs, trained and attacked, their rows and their tables."""
+        tasks = self._tasks(*keys)
+        trained = [self._attacked(lab, task, figure) for task in tasks]
+        rows = [self._rows(task, one, figure) for task, one in zip(tasks, trained, strict=True)]
+        tables = [self._table(*each, figure) for each in zip(tasks, trained, rows, strict=True)]
+        return tasks, trained, rows, tables
 
     def _attacked(self, lab: Lab, task: Task, figure: type[RobustnessAgainstWeight]) -> Trained:
         """Train all runs of a task, attack them, and judge the reference and the heaviest of each regulariser."""
@@ -582,8 +584,8 @@ class Guo2020(Reproduction):
         return Claim(
             text=f"{task.title}: what the Jacobian at λ is like is the cross-Lipschitz penalty at λK/2, not at λ.",
             holds=None if equal is None or matched is None else matched < equal,
-            evidence=f"Under FGSM and PGD they are {_one(matched)} points apart in the mean over λ, and "
-            f"{_one(equal)} at equal λ.",
+            evidence=f"Under FGSM and PGD they are {spelled(matched)} points apart in the mean over λ, and "
+            f"{spelled(equal)} at equal λ.",
             by="meseta",
         )
 
@@ -777,7 +779,3 @@ def _step_seconds(runs: Sequence[Path]) -> float:
     """Return the mean time of a training step."""
     found = [read_record(run).training for run in runs if not has_diverged(run)]
     return fmean(one.seconds_per_epoch * one.epochs / one.steps for one in found if one)
-
-
-def _one(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"

@@ -19,7 +19,7 @@ from meseta.evaluation.record import Evaluation, Record, Verdict, read_record
 from meseta.evaluation.suites import Suite
 from meseta.files import write_text
 from meseta.papers import PaperFigure
-from meseta.papers.attacked import alone, by_attacks
+from meseta.papers.attacked import alone, by_attacks, radii_by_norm
 from meseta.report.comparison import NORMS, eps_text, newcombe
 from meseta.report.figure import Figure
 from meseta.report.printed import save
@@ -124,10 +124,7 @@ class Lab:
         split: SplitName = "test",
     ) -> None:
         """Attack runs, each attack on all examples at every threat, beside the evaluation that stands for them."""
-        radii = {
-            norm: tuple(one.eps for one in threats if one.norm == norm)
-            for norm in dict.fromkeys(t.norm for t in threats)
-        }
+        radii = radii_by_norm(threats)
         config = EvaluateConfig(threats=radii, attacks=tuple(attacks), checks=(), n=n, split=split, pictured=0)
         self.evaluate(runs, config, beside=True)
 

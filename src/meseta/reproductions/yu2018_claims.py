@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from meseta.report.reproduced import Claim
+from meseta.reproductions.lab import mean
 
 MNIST_EPS = (0.1, 0.2, 0.3)
 CIFAR_EPS = (3 / 255, 6 / 255, 9 / 255)
@@ -111,7 +112,7 @@ def adversarial_claim(name: str, cells: Cells) -> Claim:
     distances = []
     for method in ("AdvTrain", "MinMax"):
         found = [(cells[method, ("C&W", k)], row["C&W", k]) for k in range(3)]
-        distances.append(_mean([None if ours is None else abs(ours - theirs) for ours, theirs in found]))
+        distances.append(mean([None if ours is None else abs(ours - theirs) for ours, theirs in found]))
     one_step, ten_steps = distances
     return Claim(
         text="What is printed for AdvTrain is not of the training in the appendix (10 iterations on the C&W loss): "
@@ -342,11 +343,6 @@ def _every(values: Sequence[float | None], holds: Callable[[float], bool]) -> bo
     """Return whether it holds of all values; None where one is missing."""
     known = [value for value in values if value is not None]
     return all(map(holds, known)) if known and len(known) == len(values) else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 def _ratio(value: float | None, other: float | None) -> float | None:
