@@ -18,12 +18,14 @@ from meseta.evaluation.masking import GradientHealth, MaskingCheck, OneStep
 from meseta.evaluation.record import Evaluation, Record, Verdict, read_record
 from meseta.evaluation.suites import Suite
 from meseta.files import write_text
+from meseta.objectives import AdversarialTraining, Objective, Scheduled
 from meseta.papers import PaperFigure
 from meseta.papers.attacked import alone, by_attacks, radii_by_norm
 from meseta.report.comparison import NORMS, eps_text, newcombe
 from meseta.report.figure import Figure
 from meseta.report.printed import save
 from meseta.report.reproduced import Entry, Row
+from meseta.schedules import LinearWarmup
 from meseta.threat import Threat
 from meseta.training import RunConfig
 from meseta.workflow import (
@@ -177,6 +179,14 @@ class Lab:
         """The other processes, started when first needed; they end with this one."""
         threads = max(1, torch.get_num_threads() // self._processes)
         return ProcessPoolExecutor(self._processes, get_context("spawn"), torch.set_num_threads, (threads,))
+
+
+def grown(training: AdversarialTraining, warmup: float) -> Objective:
+    """Let the radius and the step of an adversarial training grow from zero over its share `warmup`."""
+    if not warmup:
+        return training
+    growth = LinearWarmup(until=warmup)
+    return Scheduled(objective=training, schedules={"attack.threat.eps": growth, "attack.alpha": growth})
 
 
 def has_diverged(run: Path) -> bool:

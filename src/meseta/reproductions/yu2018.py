@@ -21,14 +21,14 @@ from meseta.geometry.second_order import dense
 from meseta.linalg import norm
 from meseta.looking import SurfaceConfig
 from meseta.models import Architecture, ConvNetGap, LeNet5
-from meseta.objectives import AdversarialTraining, DecisionGradient, Erm, InputGradient, Objective, Scheduled, Sum
+from meseta.objectives import AdversarialTraining, DecisionGradient, Erm, InputGradient, Objective, Sum
 from meseta.papers import PaperFigure, Yu2, Yu3, Yu4, Yu6, Yu7, Yu8, Yu9, Yu10
 from meseta.papers.estimates import measured
 from meseta.papers.yu_surfaces import ADVERSARIAL, RANDOM, SurfacePanels
 from meseta.report.comparison import eps_text
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, judged, judged_at, mean, worst_cases
+from meseta.reproductions.lab import Lab, accuracies, best, grown, judged, judged_at, mean, worst_cases
 from meseta.reproductions.yu2018_claims import (
     ATTACKS,
     CIFAR_EPS,
@@ -52,7 +52,7 @@ from meseta.reproductions.yu2018_claims import (
     surface_claims,
     weight_claim,
 )
-from meseta.schedules import Cosine, LinearWarmup
+from meseta.schedules import Cosine
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig, step_flops, step_seconds
 from meseta.training.config import Augmentation
@@ -130,14 +130,8 @@ class Bench:
             "CrossEntropy": InputGradient(weight=weight),
             "Ours": ours,
             "Ours+AdvTrain": Sum(parts=(one_step, ours)),
-            "MinMax": self._grown(AdversarialTraining(attack=inner)),
+            "MinMax": grown(AdversarialTraining(attack=inner), self.warmup),
         }[method]
-
-    def _grown(self, minmax: Objective) -> Objective:
-        if not self.warmup:
-            return minmax
-        growth = LinearWarmup(until=self.warmup)
-        return Scheduled(objective=minmax, schedules={"attack.threat.eps": growth, "attack.alpha": growth})
 
     def epochs_of(self, method: str) -> int:
         """Return how long a method is trained."""
