@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from meseta.data import KNOWN, DataConfig
 from meseta.data.cache import cache_folder
+from meseta.data.sources import split_digits
 from meseta.errors import MissingExtra, UserError
 
 SHELF = Path(os.environ.get("MESETA_DATA") or "nowhere")
@@ -120,6 +121,7 @@ def test_import_needs_torch_and_safetensors_alone() -> None:
 @pytest.mark.parametrize(("package", "source"), [("sklearn.datasets", "digits"), ("datasets", "some-one/some-set")])
 def test_missing_extra(package: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
+    split_digits.cache_clear()
     with pytest.raises(MissingExtra, match=r"meseta\[data\]"):
         DataConfig(source=source).load()
 

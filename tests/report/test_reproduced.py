@@ -85,6 +85,8 @@ def test_values_are_written_with_their_digits_and_tiny_ones_are_not_written_as_z
     assert with_spread(None, 1.0, 1) == "–"
     assert differs(Entry(published=1.0, ours=[3.0]), 1) == "+2.0"
     assert differs(Entry(published=3.0, ours=[1.0]), 1) == "-2.0"
+    assert [differs(Entry(published=99.2, ours=[99.2 + by]), 1) for by in (0.04, -0.04)] == ["+0.0", "+0.0"]
+    assert differs(Entry(published=1e-5, ours=[3e-5]), 1) == "+2.00e-05"
 
 
 def test_the_worst_case_of_a_masked_model_is_an_upper_bound():

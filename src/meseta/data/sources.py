@@ -3,11 +3,13 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from meseta.checks import HUB_ID
 from meseta.data.cache import cached, fingerprint
@@ -76,8 +78,9 @@ def refuse(kind: str, **settings: object) -> None:
             raise UserError(f"`{name}` does not apply to {kind}, got {value!r}. Leave it out.")
 
 
-def read_digits() -> Source:
-    """Return scikit-learn's digits, 0 to 16 spread over 0 to 255, in a fixed stratified split of 80 to 20."""
+@cache
+def split_digits() -> tuple[Tensor, Tensor, list[int], list[int]]:
+    """Return scikit-learn's digits, their labels, and which are for training and for testing."""
     try:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -86,7 +89,12 @@ def read_digits() -> Source:
     digits = load_digits()
     images = torch.from_numpy(digits.images)[:, None].mul(255 / 16).round().to(torch.uint8)
     labels = torch.from_numpy(digits.target).long()
-    train, test = train_test_split(range(len(labels)), test_size=0.2, stratify=digits.target, random_state=0)
+    return images, labels, *train_test_split(range(len(labels)), test_size=0.2, stratify=digits.target, random_state=0)
+
+
+def read_digits() -> Source:
+    """Return the digits, 0 to 16 spread over 0 to 255, in a fixed stratified split of 80 to 20."""
+    images, labels, train, test = split_digits()
     return Source(
         name="digits",
         train=Split(images[train], labels[train]),

@@ -162,9 +162,7 @@ def spelled(value: float | None, digits: int = 1) -> str:
     """Write a value with so many digits after the point; very large and very small ones in scientific notation."""
     if value is None or not math.isfinite(value):
         return MISSING
-    if value and (abs(value) < 10**-digits / 2 or abs(value) >= 1e6):
-        return f"{value:.2e}"
-    return f"{value:.{digits}f}"
+    return f"{value:.2e}" if _extreme(value, digits) else f"{value:.{digits}f}"
 
 
 def with_spread(value: float | None, spread: float | None, digits: int) -> str:
@@ -175,10 +173,16 @@ def with_spread(value: float | None, spread: float | None, digits: int) -> str:
 
 def differs(entry: Entry, digits: int) -> str:
     """Write by how much ours differs from the published value, with its sign; empty where there is nothing to tell."""
-    if entry.difference is None:
+    if entry.difference is None or entry.published is None:
         return ""
-    text = spelled(entry.difference, digits)
-    return text if text.startswith("-") else f"+{text}"
+    if _extreme(entry.published, digits):
+        return f"{entry.difference:+.2e}"
+    return f"{round(entry.difference, digits) + 0.0:+.{digits}f}"  # a difference of -0.0 is none
+
+
+def _extreme(value: float, digits: int) -> bool:
+    """Return whether a value is written in scientific notation."""
+    return bool(value) and (abs(value) < 10**-digits / 2 or abs(value) >= 1e6)
 
 
 def worst_case(row: Row) -> str:

@@ -362,7 +362,7 @@ def propositions(found: Mapping[str, Findings]) -> Part:
         return "It fails at " + ", ".join(f"{one.shares[name]:.1f} % ({key})" for key, one in of.items()) + "."
 
     def numbers(name: str, of: Mapping[str, Findings] = binary) -> str:
-        return ", ".join(f"{one.numbers[name]:.6g} ({key})" for key, one in of.items())
+        return ", ".join(f"{one.numbers[name]:.4g} ({key})" for key, one in of.items())
 
     def near_one(name: str, within: float) -> bool:
         return all(abs(one.numbers[name] - 1) <= within for one in binary.values())
