@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,17 @@ SMALL = ["--data.train_limit", "320", "--data.test_limit", "60", "--model", "Mlp
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs")
+def trained(tmp_path_factory):
+    """A run to which nobody adds anything."""
+    out = tmp_path_factory.mktemp("trained")
     assert main(["train", "--out", str(out), "--name", "a", *SMALL]) == 0
     return out / "a"
+
+
+@pytest.fixture(scope="module")
+def run(trained, tmp_path_factory):
+    """A run that all tests evaluate and measure."""
+    return Path(shutil.copytree(trained, tmp_path_factory.mktemp("runs") / "a"))
 
 
 def test_evaluate_and_measure_add_to_the_record(run, capsys):
@@ -109,9 +117,9 @@ def figures(folder):
     return timeless(evaluation)
 
 
-def test_measure_and_certify_write_the_figures_of_the_run(run, tmp_path, capsys):
+def test_measure_and_certify_write_the_figures_of_the_run(trained, tmp_path, capsys):
     copy = tmp_path / "copy"
-    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("figures"))
+    shutil.copytree(trained, copy)
     assert main(["measure", str(copy), "--n", "10", "--measures", "[GradientNorm]"]) == 0
     measured = {file.name for file in (copy / "figures").iterdir()}
     assert {file.rsplit(".")[-1] for file in measured} == {"pdf", "png"}
@@ -268,7 +276,7 @@ run:
   epochs: 1
 objectives: {erm: Erm, gradient: {class_path: InputGradient, init_args: {weight: 0.1}}}
 evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM]}
-measure: {n: 10}
+measure: {n: 10, measures: [GradientNorm]}
 certify: {n: 10, attacks: [DeepFool]}
 """
 

@@ -30,7 +30,7 @@ CERTIFICATES = {
 }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.sampled_from(sorted(SMOOTH)),
     st.integers(2, 4),

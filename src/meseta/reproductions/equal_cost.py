@@ -38,7 +38,7 @@ from meseta.objectives import (
     Trades,
 )
 from meseta.report.comparison import NORMS, eps_text, newcombe, wilson
-from meseta.report.figure import PointFigure, Points
+from meseta.report.figure import PanelFigure, PointFigure, Points
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
 from meseta.reproductions.lab import Lab, accuracies, best, has_diverged, judged, judged_at
@@ -236,6 +236,11 @@ class EqualCost(Reproduction):
             for method in sorted(methods, key=rank)
         ]
         winners = {name: winner(list(found.values())).name for name, found in columns.items()}
+        every = PanelFigure(
+            key="equal-cost",
+            title="Robust accuracy at equal training cost",
+            rows=tuple((self._panel(name, list(found.values())),) for name, found in columns.items()),
+        )
         return Part(
             title="All data sets",
             tables=[
@@ -262,7 +267,13 @@ class EqualCost(Reproduction):
                     by="meseta",
                 )
             ],
+            figures=[lab.keep_figure(every)],
         )
+
+    def _panel(self, name: str, found: Sequence["Judged"]) -> PointFigure:
+        threat = self._threat(name)
+        title = f"{NAMES[name]}, {NORMS['Linf']} {eps_text('Linf', threat.eps)}"
+        return replace(chart(name, found, threat), title=title)
 
     def _judged(self, name: str, lab: Lab) -> list["Judged"]:
         """Train every method at every strength, choose on the held-out split, and judge what was chosen."""
