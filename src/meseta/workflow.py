@@ -26,7 +26,7 @@ from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
 from meseta.evaluation.pictures import is_image, pictured
 from meseta.evaluation.record import Bounded, Evaluation, Masking, Pictured, Record, read_record, write_record
-from meseta.evaluation.robustness import evaluate
+from meseta.evaluation.robustness import evaluate, transferred_from
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
@@ -548,7 +548,12 @@ def check_same(run: RunConfig) -> None:
 
 def _says(written: Path, run: RunConfig) -> bool:
     """Return whether a file holds this configuration, or did before a later setting came in."""
-    return written.read_text() == dump(run) or read(RunConfig, written) == run
+    return written.read_text() == dump(run) or _placed(read(RunConfig, written)) == _placed(run)
+
+
+def _placed(run: RunConfig) -> RunConfig:
+    """Return a configuration whose paths are whole, and which may lie anywhere."""
+    return replace(run, out="", start_from=run.start_from and str(Path(run.start_from).resolve()))
 
 
 def _evaluated(run: Run, config: EvaluateConfig, beside: bool = False) -> bool:
@@ -559,7 +564,8 @@ def _evaluated(run: Run, config: EvaluateConfig, beside: bool = False) -> bool:
 
 
 def _settings(config: EvaluateConfig, sources: Mapping[str, Model]) -> str:
-    return digest(repr(config), *map(fingerprint, sources.values()))
+    models = [*sources.values(), *transferred_from(config.attacks or (), config.checks or ())]
+    return digest(repr(config), *map(fingerprint, models))
 
 
 def _measured(run: Run, config: MeasureConfig) -> bool:

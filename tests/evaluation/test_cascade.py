@@ -118,8 +118,20 @@ def test_progress_adds_up_to_the_examples():
 def test_a_transformation_leaves_wrong_what_was_wrong():
     plan = Plan(threats=(Threat(),), attacks=(Shift(),), cascade=True, transformations=(GaussianNoise(sigma=1e-6),))
     (noise,) = tallied(plan).transformed(plan)
-    assert noise.accuracy == 5 / 6
+    assert (noise.accuracy, noise.alone) == (5 / 6, 5 / 6)
     assert noise.name
+
+
+def test_accuracy_on_transformed_inputs_alone_counts_what_became_right():
+    class Flip(GaussianNoise):
+        def __call__(self, model, x, y, *, generator=None):
+            return 1 - x
+
+    plan = Plan(threats=(Threat(),), attacks=(Shift(),), cascade=True, transformations=(Flip(),))
+    (flipped,) = tallied(plan).transformed(plan)
+    right, turned = threshold(X).argmax(1) == Y, threshold(1 - X).argmax(1) == Y
+    assert flipped.alone == turned.float().mean()
+    assert flipped.accuracy == (right & turned).float().mean() != flipped.alone
 
 
 def test_digits_and_masks():

@@ -12,7 +12,18 @@ from meseta.models import Mlp, Network
 from meseta.objectives import InputGradient
 from meseta.report.reproduced import Entry
 from meseta.reproductions import Lab
-from meseta.reproductions.lab import accuracies, best, exceeds, has_diverged, judged, judged_at, mean, worst_cases
+from meseta.reproductions.lab import (
+    accuracies,
+    alike,
+    best,
+    exceeds,
+    has_diverged,
+    held_out,
+    judged,
+    judged_at,
+    mean,
+    worst_cases,
+)
 from meseta.threat import Threat
 from meseta.training import RunConfig, Sgd
 
@@ -79,6 +90,23 @@ def test_a_diverged_training_is_missing_and_is_not_tried_again(lab, said):
     assert mean(left) is None
     assert best(runs, lambda run: 1.0) == runs[0]
     assert judged("wild", [], runs[1:], THREAT).verdict is None
+    assert judged("both", [], runs, THREAT).worst_case[1] is None
+    assert held_out(runs[1]) is None
+    with pytest.raises(UserError, match="another configuration"):
+        lab.train(replace(wild, epochs=4), may_diverge=True)
+
+
+def test_clean_accuracy_is_of_all_examples_or_of_those_that_were_attacked(lab):
+    (run,) = lab.train(RUN)
+    lab.look([run], THREAT)
+    lab.attack([run], [FGSM()], [THREAT], n=8)
+    counts = [one.n for one in read_record(run).other_evaluations]
+    assert counts == [len(RUN.data.load().test), 8]
+    of = {one.n: one for one in read_record(run).other_evaluations}
+    for most, n in ((None, counts[0]), (8, 8)):
+        assert accuracies([run], None, most=most) == [100 * of[n].clean_accuracy]
+        assert accuracies([run], FGSM(), THREAT, most=most) == [100 * of[n].robust[0].worst_case]
+    assert held_out(run) == 100 * read_record(run).training.metrics["val/accuracy"]
 
 
 def test_other_processes_train_the_same_and_their_errors_are_raised(lab, tmp_path):
@@ -107,3 +135,10 @@ def test_missing_attacks_are_named(lab):
 )
 def test_accuracies_are_told_apart_where_chance_does_not_explain_it(first, second, n, expected):
     assert exceeds(first, second, n) is expected
+
+
+def test_a_lead_and_a_likeness_by_so_many_points_are_told_apart_from_chance():
+    assert [exceeds(60, 40, 2000, by=by) for by in (10, 20, 30)] == [True, None, False]
+    assert [alike(60, second, 5000, within=5) for second in (60, 55, 50)] == [True, None, False]
+    assert alike(60, 60, 50, within=5) is None
+    assert alike(None, 60, 50, within=5) is None

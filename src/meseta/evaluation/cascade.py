@@ -58,6 +58,9 @@ class TransformedStep(BaseModel):
     """What one transformation left."""
 
     right: int
+    """Classified correctly as they are and transformed."""
+    alone: int
+    """Classified correctly transformed, whatever they were before."""
     seconds: float
 
 
@@ -108,9 +111,11 @@ def run_batch(
         began = perf_counter()
         with repeatable(seed + 500_000 + k, x.device):
             points = transformation(model, x, y, generator=generator)
+            alone = ~misclassified(predict(model, points, y), y)
             # what the model gets wrong as it is stays wrong, as under attack
-            right = mask(result.right).to(x.device) & ~misclassified(predict(model, points, y), y)
-        result.transformed.append(TransformedStep(right=int(right.sum()), seconds=perf_counter() - began))
+            right = mask(result.right).to(x.device) & alone
+        seconds = perf_counter() - began
+        result.transformed.append(TransformedStep(right=int(right.sum()), alone=int(alone.sum()), seconds=seconds))
         save(result)
         progress(part)
     return result
@@ -168,7 +173,7 @@ class Tally:
     right: int
     nonfinite: int
     threats: dict[Threat, "ThreatTally"]
-    transformations: list[tuple[int, float]]
+    transformations: list[tuple[int, int, float]]
 
     @classmethod
     def of(cls, plan: Plan) -> "Tally":
@@ -176,7 +181,7 @@ class Tally:
         return cls(
             *(0, 0, 0),
             {threat: ThreatTally([AttackTally() for _ in plan.attacks]) for threat in plan.threats},
-            [(0, 0.0) for _ in plan.transformations],
+            [(0, 0, 0.0) for _ in plan.transformations],
         )
 
     def add(self, plan: Plan, result: BatchResult, known: Callable[[Threat], Tensor]) -> None:
@@ -195,15 +200,15 @@ class Tally:
                 left = standing.worst_case(threat)
                 self.threats[threat].add(int(left.sum()), int((left & known(threat)).sum()))
         self.transformations = [
-            (right + step.right, seconds + step.seconds)
-            for (right, seconds), step in zip(self.transformations, result.transformed, strict=True)
+            (right + step.right, alone + step.alone, seconds + step.seconds)
+            for (right, alone, seconds), step in zip(self.transformations, result.transformed, strict=True)
         ]
 
     @property
     def seconds(self) -> float:
         """Time spent on all steps, over all processes and calls."""
         attacks = sum(attack.seconds for tally in self.threats.values() for attack in tally.attacks)
-        return attacks + sum(seconds for _, seconds in self.transformations)
+        return attacks + sum(seconds for *_, seconds in self.transformations)
 
     def robust(self, plan: Plan) -> list[RobustAccuracy]:
         """Return the sections of the record, one a threat."""
@@ -225,8 +230,14 @@ class Tally:
     def transformed(self, plan: Plan) -> list[Transformed]:
         """Return the sections of the record, one a transformation."""
         return [
-            Transformed(transformation=repr(one), name=one.name, accuracy=right / self.n, seconds=round(seconds, 3))
-            for one, (right, seconds) in zip(plan.transformations, self.transformations, strict=True)
+            Transformed(
+                transformation=repr(one),
+                name=one.name,
+                accuracy=right / self.n,
+                alone=alone / self.n,
+                seconds=round(seconds, 3),
+            )
+            for one, (right, alone, seconds) in zip(plan.transformations, self.transformations, strict=True)
         ]
 
 

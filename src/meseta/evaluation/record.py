@@ -151,6 +151,9 @@ class Transformed(Section):
     """The transformation with all its settings, as written in Python."""
     name: str
     accuracy: Share
+    """Of examples classified correctly both as they are and transformed."""
+    alone: Share | None = None
+    """Of examples classified correctly when transformed, whatever they were before; papers print this one."""
     seconds: float
 
 

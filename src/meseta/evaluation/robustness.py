@@ -101,7 +101,7 @@ def evaluate(
     whole("checked", checked, 1)
     i, m = _shard(shard)
     ledger = Ledger(keep)
-    whose = "" if keep is None else digest(*VERSIONS, *map(fingerprint, [model, *_sources_of(chosen, checks)]))
+    whose = "" if keep is None else digest(*VERSIONS, *map(fingerprint, [model, *transferred_from(chosen, checks)]))
     _check_norms(threats, chosen)
     batches = _checked(batched(model, x, y, batch_size, bounds=threats[0].bounds), threats[0])
     sample, batches = _first(batches, checked if checks else 1)
@@ -202,7 +202,7 @@ def chosen_checks(checks: Sequence[MaskingCheck] | None, sources: Mapping[str, M
     ]
 
 
-def _sources_of(attacks: Sequence[Attack], checks: Sequence[MaskingCheck]) -> list[Model]:
+def transferred_from(attacks: Sequence[Attack], checks: Sequence[MaskingCheck]) -> list[Model]:
     """Return the models that attacks and checks transfer from, which their names do not tell apart."""
     asked: list[object] = [*attacks, *(check.attack for check in checks if isinstance(check, Transferred))]
     found: list[Model] = []

@@ -109,7 +109,7 @@ def reproduce(
             parts={key: found[key] for key in parts if key in found},
         )
         write_reproduced(section, folder)  # after each part, so that an interruption loses none
-    write_reproduction_page(section, lab.figures, folder)
+        write_reproduction_page(section, lab.figures, folder)
     return folder / "reproduction.html"
 
 

@@ -41,7 +41,7 @@ from meseta.report.comparison import NORMS, eps_text, newcombe, wilson
 from meseta.report.figure import PanelFigure, PointFigure, Points
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, has_diverged, judged, judged_at
+from meseta.reproductions.lab import Lab, accuracies, best, has_diverged, held_out, judged, judged_at
 from meseta.schedules import Cosine, LinearWarmup
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig
@@ -304,7 +304,7 @@ class EqualCost(Reproduction):
             name=method,
             run=run,
             step=step,
-            clean=held_out(run),
+            clean=held_out(run) or 0,
             is_near=is_near(run, plain),
             worst=evaluation.robust[0].worst_case,
             n=evaluation.n,
@@ -469,11 +469,6 @@ def training(run: Path) -> Training:
     return found
 
 
-def held_out(run: Path) -> float:
-    """Return the clean accuracy in % on the whole held-out split, as training saw it last."""
-    return 100 * (training(run).metrics["val/accuracy"] or 0)
-
-
 def on_held_out(runs: Sequence[Path], threat: Threat) -> list[float | None]:
     """Return the accuracies in % that the attack of the choice leaves on the held-out split."""
     return accuracies(runs, ATTACK, threat, split="val")
@@ -485,12 +480,12 @@ def chosen_by(runs: Sequence[Path], plain: Path, threat: Threat) -> Path:
     Both on the held-out split.
     """
     near = [run for run in runs if is_near(run, plain)]
-    return best(near, lambda run: on_held_out([run], threat)[0]) or max(runs, key=held_out)
+    return best(near, lambda run: on_held_out([run], threat)[0]) or max(runs, key=lambda run: held_out(run) or 0)
 
 
 def is_near(run: Path, plain: Path) -> bool:
     """Return whether a run is within 2 points of plain training on the held-out split."""
-    return held_out(run) >= held_out(plain) - WITHIN
+    return (held_out(run) or 0) >= (held_out(plain) or 0) - WITHIN
 
 
 def seconds(run: Path) -> float:

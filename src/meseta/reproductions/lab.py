@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 
-from meseta.attacks import Attack
+from meseta.attacks import FGSM, Attack
 from meseta.checks import whole
+from meseta.configuration import dump
 from meseta.errors import Diverged, UserError, printable
 from meseta.evaluation.masking import GradientHealth, MaskingCheck, OneStep
 from meseta.evaluation.record import Evaluation, Record, Verdict, read_record
@@ -20,7 +21,7 @@ from meseta.evaluation.suites import Suite
 from meseta.files import write_text
 from meseta.objectives import AdversarialTraining, Objective, Scheduled
 from meseta.papers import PaperFigure
-from meseta.papers.attacked import alone, by_attacks, radii_by_norm
+from meseta.papers.attacked import alone, by_attacks, evaluations, radii_by_norm
 from meseta.report.comparison import NORMS, eps_text, newcombe
 from meseta.report.figure import Figure
 from meseta.report.printed import save
@@ -86,7 +87,7 @@ class Lab:
         if len(set(names)) < len(names):
             raise UserError(f"`runs`: {max(names, key=names.count)} is given twice. Name each training once.")
         for run in placed:
-            if not (may_diverge and has_diverged(_folder(run))):
+            if not (may_diverge and _diverged_before(run)):
                 check_same(run)
         self._each(partial(_train, may_diverge), placed)
         return [_folder(run) for run in placed]
@@ -129,6 +130,10 @@ class Lab:
         radii = radii_by_norm(threats)
         config = EvaluateConfig(threats=radii, attacks=tuple(attacks), checks=(), n=n, split=split, pictured=0)
         self.evaluate(runs, config, beside=True)
+
+    def look(self, runs: Sequence[Path], threat: Threat) -> None:
+        """Take the clean accuracy of runs, and FGSM's at a threat, on the whole test split."""
+        self.attack(runs, [FGSM()], [threat], n=None)
 
     def evaluate(self, runs: Sequence[Path], config: EvaluateConfig, *, beside: bool = False) -> None:
         """Evaluate runs; `beside` keeps the evaluation that stands for them."""
@@ -194,14 +199,29 @@ def has_diverged(run: Path) -> bool:
     return (run / DIVERGED).exists()
 
 
+def held_out(run: Path) -> float | None:
+    """Return the clean accuracy in % on the whole held-out split, as training saw it last; None of a diverged run."""
+    if has_diverged(run):
+        return None
+    training = read_record(run).training
+    value = training.metrics["val/accuracy"] if training else None
+    return None if value is None else 100 * value
+
+
 def accuracies(
-    runs: Sequence[Path], attack: Attack | None, threat: Threat | None = None, *, split: str = "test"
+    runs: Sequence[Path],
+    attack: Attack | None,
+    threat: Threat | None = None,
+    *,
+    split: str = "test",
+    most: int | None = None,
 ) -> list[float | None]:
     """Return the accuracy in % that an attack left of each run, clean ones without an attack; None of diverged runs.
 
-    Clean accuracy is that of the evaluation of most examples of the split.
+    It is that of the evaluation of most examples of the split, of at most `most`: what stands beside an attack on the
+    first n examples must be of those too.
     """
-    return [None if has_diverged(run) else _accuracy(read_record(run), attack, threat, split) for run in runs]
+    return [None if has_diverged(run) else _accuracy(read_record(run), attack, threat, split, most) for run in runs]
 
 
 def worst_cases(runs: Sequence[Path], attacks: Sequence[Attack], threat: Threat, *, split: str = "test") -> list[float]:
@@ -210,14 +230,18 @@ def worst_cases(runs: Sequence[Path], attacks: Sequence[Attack], threat: Threat,
 
 
 def judged(name: str, entries: Sequence[Entry], runs: Sequence[Path], threat: Threat, *, note: str = "") -> Row:
-    """Return a row with the worst case and the masking verdict of its runs, one for each seed, at a threat."""
-    evaluations = [read_record(run).evaluation for run in _standing(runs)]
-    verdicts = [one.masking.verdict if one and one.masking else None for one in evaluations]
+    """Return a row with the worst case and the masking verdict of its runs, one for each seed, at a threat.
+
+    A seed that diverged has no worst case, so that the row has no mean; the verdict is that of the others.
+    """
+    found = [None if has_diverged(run) else read_record(run).evaluation for run in runs]
+    went_through = [one for one, run in zip(found, runs, strict=True) if not has_diverged(run)]
+    verdicts = [one.masking.verdict if one and one.masking else None for one in went_through]
     order: tuple[Verdict | None, ...] = ("broken", None, "suspicious", "trusted")
     return Row(
         name=name,
         entries=list(entries),
-        worst_case=[_worst(one, threat) for one in evaluations],
+        worst_case=[_worst(one, threat) for one in found],
         verdict=min(verdicts, key=order.index, default=None),
         note=note,
     )
@@ -225,9 +249,9 @@ def judged(name: str, entries: Sequence[Entry], runs: Sequence[Path], threat: Th
 
 def judged_at(runs: Sequence[Path], threat: Threat) -> str:
     """Return in words what the worst case of runs is over: the threat, the suite and the number of examples."""
-    evaluations = [one for run in _standing(runs) if (one := read_record(run).evaluation)]
-    suites = " or ".join(sorted({one.suite or "of chosen attacks" for one in evaluations}))
-    ns = sorted({one.n for one in evaluations})
+    found = [one for run in _standing(runs) if (one := read_record(run).evaluation)]
+    suites = " or ".join(sorted({one.suite or "of chosen attacks" for one in found}))
+    ns = sorted({one.n for one in found})
     n = " to ".join(map(str, ns[:: max(1, len(ns) - 1)]))
     return f"{NORMS[threat.norm]} {eps_text(threat.norm, threat.eps)}, suite {suites} and masking checks, n = {n}"
 
@@ -238,15 +262,37 @@ def best(runs: Sequence[Path], score: Callable[[Path], float | None]) -> Path | 
     return max(scored, key=lambda pair: pair[0])[1] if scored else None
 
 
-def exceeds(first: float | None, second: float | None, n: int) -> bool | None:
-    """Return whether one accuracy in % of n examples is above another; None where chance alone may part them so far.
+def exceeds(first: float | None, second: float | None, n: int, *, by: float = 0.0) -> bool | None:
+    """Return whether one accuracy in % of n examples is more than `by` points above another.
 
-    That is where the 95 % interval of their difference holds 0 (`meseta.report.comparison.newcombe`).
+    None where chance alone may decide: where the 95 % interval of their difference holds `by` (`_between`).
     """
     if first is None or second is None:
         return None
+    low, high = _between(first, second, n)
+    return None if low <= by <= high else low > by
+
+
+def alike(first: float | None, second: float | None, n: int, *, within: float) -> bool | None:
+    """Return whether two accuracies in % of n examples are at most so many points apart.
+
+    None where chance alone may decide: where the 95 % interval of their difference is neither inside nor outside.
+    """
+    if first is None or second is None:
+        return None
+    low, high = _between(first, second, n)
+    if -within <= low and high <= within:
+        return True
+    return False if low > within or high < -within else None
+
+
+def _between(first: float, second: float, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two accuracies in %, by `newcombe`; both of n examples.
+
+    It takes the examples as drawn anew for each, which is wide: of the same examples differences vary less.
+    """
     low, high = newcombe(first / 100, n, second / 100, n)
-    return None if low <= 0 <= high else low > 0
+    return 100 * low, 100 * high
 
 
 def all_hold(answers: Iterable[bool | None]) -> bool | None:
@@ -261,15 +307,23 @@ def mean(values: Sequence[float | None]) -> float | None:
     return fmean(present) if present and len(present) == len(values) else None
 
 
-def _accuracy(record: Record, attack: Attack | None, threat: Threat | None, split: str) -> float:
+def _accuracy(record: Record, attack: Attack | None, threat: Threat | None, split: str, most: int | None) -> float:
+    record = _of_at_most(record, most)
     if attack is None:
-        standing = [record.evaluation] if record.evaluation else []
-        fitting = [one for one in [*standing, *record.other_evaluations] if one.split == split]
+        fitting = [one for one in evaluations(record) if one.split == split]
         if not fitting:
             raise UserError(f"record: {record.name} was not evaluated on {split} examples.")
         return 100 * max(fitting, key=lambda one: one.n).clean_accuracy
     threat = threat or attack.threat
     return 100 * alone(_found(record, [attack], threat, split), attack).robust[0].worst_case
+
+
+def _of_at_most(record: Record, most: int | None) -> Record:
+    """Return a record without the evaluations of more examples."""
+    if most is None:
+        return record
+    kept = [one for one in evaluations(record) if one.n <= most]
+    return record.model_copy(update={"evaluation": None, "other_evaluations": kept})
 
 
 def _found(record: Record, attacks: Sequence[Attack], threat: Threat, split: str) -> Evaluation:
@@ -290,6 +344,14 @@ def _standing(runs: Sequence[Path]) -> list[Path]:
     return [run for run in runs if not has_diverged(run)]
 
 
+def _diverged_before(run: RunConfig) -> bool:
+    """Return whether the folder of a run tells that it diverged, with just these settings."""
+    if not has_diverged(_folder(run)):
+        return False
+    check_same(run)
+    return True
+
+
 def _folder(run: RunConfig) -> Path:
     return Path(run.out) / run.run_name
 
@@ -299,7 +361,7 @@ def _folder(run: RunConfig) -> Path:
 
 def _train(may_diverge: bool, run: RunConfig, say: Say) -> None:
     folder = _folder(run)
-    if may_diverge and has_diverged(folder):
+    if may_diverge and _diverged_before(run):
         return
     try:
         keep_trained(run, say=say)
@@ -307,6 +369,7 @@ def _train(may_diverge: bool, run: RunConfig, say: Say) -> None:
         if not may_diverge:
             raise
         say(f"{run.run_name}: {error}")
+        write_text(folder / "config.yaml", dump(run))
         write_text(folder / DIVERGED, f"{error}\n")
 
 
