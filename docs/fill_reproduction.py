@@ -4,7 +4,8 @@
     python docs/fill_reproduction.py runs/reproductions/ma2020-short   # the same, after copying what was found there
 
 A mark `<!-- found: ma2020-short table-1 -->` begins what is filled in from that part, up to `<!-- end -->`: claims,
-tables, and those figures that lie in `results/`. Nothing in between is written by hand.
+tables, and those figures that lie in `results/`; of the part `settings` what the scale changes, and our choices.
+Nothing in between is written by hand.
 """
 
 import re
@@ -12,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from meseta.report.reproduced import Part, claims_in_markdown, read_reproduced, table_in_markdown
+from meseta.report.reproduced import Part, claims_in_markdown, read_reproduced, settings_in_markdown, table_in_markdown
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "results"
@@ -28,7 +29,11 @@ def filled(text: str) -> str:
 
 
 def _part(name: str, key: str) -> str:
-    found = read_reproduced(RESULTS / name).parts if (RESULTS / name).exists() else {}
+    whole = read_reproduced(RESULTS / name) if (RESULTS / name).exists() else None
+    if key == "settings":
+        lines = settings_in_markdown(whole) if whole else []
+        return "\n".join(["<details><summary>What is not the paper's</summary>", "", *lines, "</details>", ""])
+    found = whole.parts if whole else {}
     if key not in found:
         paper, scale = name.rsplit("-", 1)
         return f"Not carried out yet: `meseta reproduce {paper} --scale {scale} --only {key}`.\n"

@@ -107,6 +107,16 @@ def test_markdown_shows_published_ours_and_the_difference_and_no_name_breaks_its
     assert all(line.endswith("|") for line in rows)
 
 
+def test_each_part_says_when_it_was_made_and_the_page_what_the_last_call_was():
+    one = found(table(Row(name="ours", entries=[Entry(ours=[1.0])])))
+    assert "`--only table-1`\n" in to_markdown(one)
+    earlier = PROVENANCE.model_copy(update={"created": "2020-01-02T00:00:00+00:00", "commit": "abc"})
+    one.parts["table-1"] = one.parts["table-1"].model_copy(update={"provenance": earlier})
+    text = to_markdown(one)
+    assert "`--only table-1`, made 2020-01-02 at abc" in text
+    assert f"Last call: `{PROVENANCE.command}`" in text
+
+
 def test_a_table_without_published_figures_speaks_of_none():
     text = to_markdown(found(table(Row(name="ours", entries=[Entry(ours=[1.0])]))))
     assert "published →" not in text

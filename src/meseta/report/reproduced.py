@@ -102,6 +102,8 @@ class Part(Section):
     figures: list[str] = Field(default_factory=list)
     """Keys, which are the names of their files too."""
     notes: list[str] = Field(default_factory=list)
+    provenance: Provenance | None = None
+    """Of the call that made this part; others may be of other calls."""
 
 
 class Setting(Section):
@@ -127,6 +129,7 @@ class Reproduced(Section):
     data: list[str]
     """The data sets, in words."""
     provenance: Provenance
+    """Of the last call."""
     parts: dict[str, Part]
 
 
@@ -207,14 +210,9 @@ HOLDS = {True: "holds", False: "does not hold", None: "not decided"}
 def to_markdown(found: Reproduced) -> str:
     """Return everything found as Markdown."""
     lines = [f"# {found.title}", "", f"{found.citation}", "", f"Scale: **{found.scale}**.", ""]
-    lines += [f"- Data: {data}" for data in found.data] + [""]
-    if found.settings:
-        lines += [f"What the scale `{found.scale}` changes:", "", "| setting | paper | here |", "|---|---|---|"]
-        lines += [f"| {one.name} | {escaped(one.published)} | {escaped(one.here)} |" for one in found.settings] + [""]
-    if found.choices:
-        lines += ["Where the paper is silent, or differs from itself:", "", *(f"- {one}" for one in found.choices), ""]
+    lines += [f"- Data: {data}" for data in found.data] + ["", *settings_in_markdown(found)]
     for key, part in found.parts.items():
-        lines += [f"## {part.title}", "", f"`--only {key}`", ""]
+        lines += [f"## {part.title}", "", f"`--only {key}`{made_in_words(part)}", ""]
         lines += [*claims_in_markdown(part.claims), ""] if part.claims else []
         for table in part.tables:
             lines += [*table_in_markdown(table), ""]
@@ -222,8 +220,27 @@ def to_markdown(found: Reproduced) -> str:
         lines += [*(f"- {note}" for note in part.notes), ""] if part.notes else []
     made = found.provenance
     versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
-    lines += [f"Made by `{made.command}`, {made.created}, {versions}, {made.device}.", ""]
+    lines += [f"Last call: `{made.command}`, {made.created}, {versions}, {made.device}.", ""]
     return "\n".join(lines)
+
+
+def settings_in_markdown(found: Reproduced) -> list[str]:
+    """Return what the scale changes, and our choices."""
+    lines = []
+    if found.settings:
+        lines += [f"What the scale `{found.scale}` changes:", "", "| setting | paper | here |", "|---|---|---|"]
+        lines += [f"| {one.name} | {escaped(one.published)} | {escaped(one.here)} |" for one in found.settings] + [""]
+    if found.choices:
+        lines += ["Where the paper is silent, or differs from itself:", "", *(f"- {one}" for one in found.choices), ""]
+    return lines
+
+
+def made_in_words(part: Part) -> str:
+    """Return when a part was made, and at which commit."""
+    made = part.provenance
+    if made is None:
+        return ""
+    return f", made {made.created[:10]}" + (f" at {made.commit}" if made.commit else "")
 
 
 def claims_in_markdown(claims: Sequence[Claim]) -> list[str]:

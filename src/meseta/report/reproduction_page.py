@@ -7,7 +7,7 @@ from pathlib import Path
 from meseta.files import write_text
 from meseta.report.comparison import MISSING
 from meseta.report.figure import Figure
-from meseta.report.reproduced import HOLDS, Reproduced, differs, seeds, spelled, with_spread, worst_case
+from meseta.report.reproduced import HOLDS, Reproduced, differs, made_in_words, seeds, spelled, with_spread, worst_case
 from meseta.report.web import fill, keys_of_runs
 
 
@@ -42,6 +42,7 @@ def render(found: Reproduced, figures: Mapping[str, Figure], folder: Path) -> st
         worst_case=worst_case,
         seeds=seeds,
         holds=HOLDS,
+        made_in_words=made_in_words,
         nothing=MISSING,
     )
 

@@ -92,11 +92,12 @@ def reproduce(
             raise unknown_name("part", name, parts)
     folder = out / f"{reproduction.paper}-{scale}"
     found = dict(read_reproduced(folder).parts) if _goes_on(reproduction, folder) else {}
-    stop = provenance.start(None, usable_device(None))
+    device = usable_device(None)
     lab = Lab(folder, processes=processes, thorough=scale != "smoke", say=say)
     for name in only or parts:
         say(f"{reproduction.paper}: {name}")
-        found[name] = parts[name](lab)
+        stop = provenance.start(None, device)
+        found[name] = parts[name](lab).model_copy(update={"provenance": (made := stop())})
         section = Reproduced(
             paper=reproduction.paper,
             title=reproduction.title,
@@ -105,7 +106,7 @@ def reproduce(
             settings=reproduction.changed(),
             choices=list(reproduction.choices),
             data=_data(folder),
-            provenance=stop(),
+            provenance=made,
             parts={key: found[key] for key in parts if key in found},
         )
         write_reproduced(section, folder)  # after each part, so that an interruption loses none
