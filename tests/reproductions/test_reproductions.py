@@ -26,9 +26,15 @@ def test_the_scale_of_the_paper_changes_nothing(paper):
 def test_smaller_scales_say_what_they_change(paper):
     for scale in ("smoke", "short"):
         one = PAPERS[paper].at(scale)
-        changed = {setting.name for setting in one.changed()}
+        changed = {setting.name.split(".")[0] for setting in one.changed()}
         assert changed == {f.name for f in fields(one) if getattr(one, f.name) != getattr(PAPERS[paper](), f.name)}
         assert changed
+
+
+def test_of_a_setting_that_has_settings_those_that_differ_are_named():
+    one = PAPERS["guo2020"]()
+    changed = replace(one, mlp=replace(one.mlp, seeds=2)).changed()
+    assert [(setting.name, setting.published, setting.here) for setting in changed] == [("mlp.seeds", "10", "2")]
 
 
 @each

@@ -2,10 +2,10 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from meseta.checks import usable_device
 from meseta.configuration import dump, plain
@@ -47,13 +47,19 @@ class Reproduction(ABC):
         """Return what trains, attacks and measures each part, by its name on the command line."""
 
     def changed(self) -> list[Setting]:
-        """Return the settings that differ from the published ones."""
-        published = type(self)()
-        return [
-            Setting(name=f.name, published=_said(getattr(published, f.name)), here=_said(getattr(self, f.name)))
-            for f in fields(self)
-            if getattr(self, f.name) != getattr(published, f.name)
-        ]
+        """Return the settings that differ from the published ones; of a setting that has settings, those."""
+        return list(_differences("", type(self)(), self))
+
+
+def _differences(name: str, published: Any, here: Any) -> Iterator[Setting]:
+    if published == here:
+        return
+    if is_dataclass(here) and type(here) is type(published):
+        for field in fields(here):
+            label = f"{name}.{field.name}".removeprefix(".")
+            yield from _differences(label, getattr(published, field.name), getattr(here, field.name))
+    else:
+        yield Setting(name=name, published=_said(published), here=_said(here))
 
 
 def _said(value: object) -> str:
