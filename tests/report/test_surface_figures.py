@@ -1,13 +1,17 @@
 """Figures of surfaces: the values of the record, runs side by side, one scale."""
 
+from dataclasses import replace
+from io import BytesIO
+
+import matplotlib
 import matplotlib.image
 import pytest
 from report_factory import PROVENANCE, make_record
 
 from meseta.evaluation.record import AttackPath, Direction, Surface
-from meseta.report.figure import SurfaceFigure
+from meseta.report.figure import PanelFigure, SurfaceFigure
 from meseta.report.interactive import to_plotly
-from meseta.report.printed import save
+from meseta.report.printed import _canvas, _print_style, save
 from meseta.report.surfaces import surface_figures
 
 SIDE = [-0.2, -0.1, 0.0, 0.1, 0.2]
@@ -166,3 +170,26 @@ def test_a_surface_over_parameters_has_no_boundary():
     assert panel.value_label == "mean cross-entropy loss"
     assert figure.title == "Cross-entropy loss around the parameters"
     assert figure.notes == ("Over parameters: mean over 64 examples of test.",)
+
+
+def test_labels_beside_reliefs_stay_on_the_canvas():
+    side = tuple(-1 + 0.2 * i for i in range(11))
+    bowl = tuple(tuple(20 * (abs(a) ** 3 + b * b) for a in side) for b in side)
+    options = {
+        "values": bowl,
+        "span": (0.0, 40.0),
+        "diverging": False,
+        "origin_label": "here",
+        "value_label": "mean loss",
+    }
+    labels = {"x_label": "Random (relative length)", "y_label": "Random (relative length)"}
+    relief = SurfaceFigure(key="a", title="natural", x=side, y=side, relief=True, **labels, **options)
+    flat = replace(relief, relief=False)
+    with matplotlib.rc_context(_print_style()):
+        canvas = _canvas(PanelFigure(key="p", title="Loss", rows=((relief, relief), (flat, flat))))
+        canvas.savefig(BytesIO(), format="pdf")
+        canvas.savefig(BytesIO(), format="png")  # each lays it out anew
+    for axes in canvas.axes:
+        box = axes.get_tightbbox()
+        assert 0 <= box.x0 < box.x1 <= canvas.bbox.width
+        assert 0 <= box.y0 < box.y1 <= canvas.bbox.height

@@ -105,13 +105,11 @@ def _canvas(figure: Figure) -> "Canvas":
     below = 0.19 * (-(-len(names) // columns) + len(text))
     title = textwrap.wrap(figure.title, int(line * 0.73)) if isinstance(figure, PanelFigure) else []
     canvas = Canvas(figsize=(width, sum(heights) + below + 0.25 * len(title)), layout="constrained")
-    grid = canvas.add_gridspec(len(rows), lcm(*map(len, rows)), height_ratios=heights)
     handles: dict[str, Any] = {}
-    for i, row in enumerate(rows):
+    for row, places in zip(rows, _places(canvas, rows, heights), strict=True):
         scales: dict[Any, list[Axes]] = {}
-        wide = grid.ncols // len(row)  # each row shares the whole width
-        for j, panel in enumerate(row):
-            axes, found = _draw(canvas, grid[i, j * wide : (j + 1) * wide], panel, width / len(row))
+        for panel, place in zip(row, places, strict=True):
+            axes, found = _draw(canvas, place, panel, width / len(row))
             handles = {**found, **handles}
             if isinstance(panel, SurfaceFigure) and axes:
                 scales.setdefault((panel.span, panel.diverging, panel.value_label), []).append(axes)
@@ -131,6 +129,20 @@ def _canvas(figure: Figure) -> "Canvas":
             legend.set_title("\n".join(text))
             legend.get_title().set_parse_math(False)
     return canvas
+
+
+def _places(canvas: "Canvas", rows: Sequence[Sequence[Figure]], heights: Sequence[float]) -> "list[list[SubplotSpec]]":
+    """Return where the panels are drawn: each row shares the whole width.
+
+    Columns are aligned, except beside reliefs, whose odd margins would push the labels of other rows off the canvas.
+    """
+    if any(isinstance(panel, SurfaceFigure) and panel.relief for row in rows for panel in row):
+        lines = canvas.add_gridspec(len(rows), 1, height_ratios=heights)
+        inside = [lines[i, 0].subgridspec(1, len(row)) for i, row in enumerate(rows)]
+        return [[line[0, j] for j in range(line.ncols)] for line in inside]
+    grid = canvas.add_gridspec(len(rows), lcm(*map(len, rows)), height_ratios=heights)
+    wide = [grid.ncols // len(row) for row in rows]
+    return [[grid[i, j * wide[i] : (j + 1) * wide[i]] for j in range(len(row))] for i, row in enumerate(rows)]
 
 
 def _size(rows: Sequence[Sequence[Figure]]) -> tuple[float, list[float]]:
