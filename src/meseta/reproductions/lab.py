@@ -44,6 +44,9 @@ from meseta.workflow import (
 
 DIVERGED = "diverged.txt"
 """In the folder of a run whose training met a loss that is not finite: why."""
+CHANCE = 15.0
+"""Clean accuracy in % below which a model of ten classes has learnt next to nothing."""
+COLLAPSED = "no better than chance: no claim is about it"
 Say = Callable[[str], object]
 FEW: tuple[MaskingCheck, ...] = (GradientHealth(), OneStep())
 """The checks of a lab that is not thorough."""

@@ -21,6 +21,8 @@ from meseta.papers.attacked import evaluations
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
 from meseta.reproductions.lab import (
+    CHANCE,
+    COLLAPSED,
     Lab,
     accuracies,
     all_hold,
@@ -100,9 +102,6 @@ TABLE_7: Mapping[str, Printed] = {  # sigma of 0.05, 0.1 and 0.15
 MOVES = (Spatial.weak(), Spatial.medium(), Spatial.strong())
 NOISES = (GaussianNoise(sigma=0.05), GaussianNoise(sigma=0.1), GaussianNoise(sigma=0.15))
 RIDGE = 0.1
-CHANCE = 15.0
-"""Clean accuracy in % below which a model of ten classes has learnt next to nothing."""
-COLLAPSED = "no better than chance: no claim is about it"
 CLEAR = 5.0
 """Percentage points by which figures differ clearly."""
 
