@@ -231,7 +231,7 @@ class Yu2018(Reproduction):
         warmup: share of min-max training over which its radius and step grow from zero.
         n_test, n_val: examples attacked; None for all.
         finer_steps: of the two attacks that the paper's are compared with.
-        n_judged: examples of the standard suite and the masking checks.
+        n_judged: examples of the standard suite; `checked` of them are examined for masking.
         n_hessian: examples whose Jacobian and Hessian are taken. n_double: of these, how many in float64 too.
         rounds: how often a training step is timed.
         resolution, parameter_resolution, n_surface: points along an axis of inputs and of parameters, and examples of
@@ -298,6 +298,7 @@ class Yu2018(Reproduction):
     n_val: int | None = None
     finer_steps: int = 100
     n_judged: int | None = 1000
+    checked: int = 100
     n_hessian: int = 100
     n_double: int = 20
     rounds: int = 21
@@ -370,6 +371,7 @@ class Yu2018(Reproduction):
                 n_val=300,
                 finer_steps=20,
                 n_judged=100,
+                checked=30,
                 n_hessian=40,
                 n_double=5,
                 rounds=5,
@@ -490,7 +492,7 @@ class Yu2018(Reproduction):
         every = trained.every()
         self._attack(lab, every, list(bench.attacks(self.steps).values()), bench, n=self.n_test)
         self._attack(lab, every, self._finer(), bench, n=self.n_test)
-        lab.judge(every, bench.threats[0], n=self.n_judged)
+        lab.judge(every, bench.threats[0], n=self.n_judged, checked=self.checked)
         rows = {method: self._cells(bench, runs) for method, runs in trained.runs.items()}
         cells = _known(rows, trained)
         sample = Sample(trained.size("test", self.n_test), bench.seeds)
