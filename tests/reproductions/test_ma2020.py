@@ -271,7 +271,7 @@ def test_the_claims_on_initialisation_hold_where_gradients_are_masked():
 
 
 def test_the_claims_on_initialisation_fall_where_they_are_not():
-    claims = initialisation(zero=(15, 70, 15), worst=98, judged=98, sure=60, decision=1.0, adv7=95)
+    claims = initialisation(zero=(40, 70, 20), worst=98, judged=98, sure=60, decision=1.0, adv7=95)
     assert [claim.holds for claim in claims] == [False, None, False, False, False, False, False]
     assert "no such gap" in claims[1].evidence
 
