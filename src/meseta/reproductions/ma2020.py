@@ -120,6 +120,7 @@ TEST = 10_000
 """Examples of CIFAR-10's test split."""
 PRINTED_AT = ("data", "weight", "eps", "l2_eps", "training_steps", "steps", "l2_steps")
 """The settings that the published figures belong to."""
+ONE_WEIGHT = " No larger weight was trained."
 NOTHING_LEFT = " So little is left that the claim is about nothing."
 
 
@@ -241,6 +242,7 @@ class Ma2020(Reproduction):
                 adversarial_epochs=1,
                 source_epochs=1,
                 tuning_epochs=1,
+                maps=(4, 4, 8, 8),
                 seeds=1,
                 weights=(0.5,),
                 zero_weights=(),
@@ -691,20 +693,21 @@ class Ma2020(Reproduction):
         printed = f"PGD1 init, λ = {self.weight:g}"
         corrected = f"{printed}, corrected R"
         heavy = f"zero init, λ = {max(zero_weights):g}"
+        is_larger = max(zero_weights) > self.weight
         steps = (exceeds(risen[more], risen[less], n) for less, more in pairwise(weights))
         said = ", ".join(f"{spelled(value)} % at λ = {weight:g}" for weight, value in risen.items())
         return [
             Claim(
                 text=f"Robustness under {self._pgd20} rises with the weight, from each to the next.",
                 holds=all_hold(steps) if len(weights) > 1 else None,
-                evidence=f"{said}, {self._n(self.n_test)}.",
+                evidence=f"{said}, {self._n(self.n_test)}.{'' if len(weights) > 1 else ONE_WEIGHT}",
             ),
             Claim(
                 text="The gap of Table 4 comes with a larger weight: there zero init keeps clearly more under "
                 f"white-box {self._pgd20} than under transfer from CNN (more than 5 points).",
-                holds=exceeds(white[heavy], cnn[heavy], n, by=CLEAR) if max(zero_weights) > self.weight else None,
+                holds=exceeds(white[heavy], cnn[heavy], n, by=CLEAR) if is_larger else None,
                 evidence=f"At λ = {max(zero_weights):g}: {spelled(white[heavy])} % white-box, {spelled(cnn[heavy])} % "
-                f"transferred, {self._n(self.n_test)}.",
+                f"transferred, {self._n(self.n_test)}.{'' if is_larger else ONE_WEIGHT}",
                 by="meseta",
             ),
             Claim(
