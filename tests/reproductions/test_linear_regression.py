@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from meseta.reproductions import linear_regression
 from meseta.reproductions.linear_regression import (
     MEAN,
     SQUARE,
@@ -41,6 +42,16 @@ def test_descent_ends_where_no_weight_nearby_is_better(ridge, eps):
     found = descend(drawn(2, 5), ridge=ridge, eps=eps)
     aside = found + 1e-3 * torch.randn(50, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     assert (total(aside) >= total(found) - 1e-12).all()
+
+
+def test_descent_ends_where_it_has_come_to_rest(monkeypatch):
+    found = []
+    monkeypatch.setattr(linear_regression, "unused", lambda w: found.append(1) or unused(w))
+    descend(drawn(3, 6))
+    assert len(found) < 10
+    found.clear()
+    descend(drawn(3, 6), eps=0.5, steps=20)
+    assert len(found) == 20
 
 
 def test_descent_leaves_its_start_alone():

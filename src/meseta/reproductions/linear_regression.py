@@ -11,6 +11,8 @@ from torch import Tensor
 
 MEAN, SQUARE = 1.0, 2.0
 """E[x_1] and E[x_1^2]."""
+STILL = 1e-12
+"""The longest move of a weight at which descent has come to rest."""
 
 
 def unused(w: Tensor) -> Tensor:
@@ -28,17 +30,20 @@ def descend(start: Tensor, *, ridge: float = 0.0, eps: float = 0.0, steps: int =
     """Return where descent on loss_under_attack + ridge/2 ||w||^2 ends up, from weights of its own.
 
     The absolute values take a proximal step, so that a weight stops at 0 and does not jump over it. With
-    both ridge and eps the sum is not convex, and a weight at 0 may stay where it would do better moved.
+    both ridge and eps the sum is not convex, and a weight at 0 may stay where it would do better moved. It takes at
+    most so many steps, and fewer where no weight moves any more.
     """
     w = start.clone()
     rate = 1 / (SQUARE + ridge + eps**2 * w.shape[-1])
     for _ in range(steps):
-        off, s = w[..., 0] - 1, unused(w)
+        before, off, s = w, w[..., 0] - 1, unused(w)
         push = eps**2 * s + eps * off * MEAN
         w = w - rate * ridge * w
         w[..., 0] -= rate * (off * SQUARE + eps * MEAN * s)
         rest = w[..., 1:]
         w[..., 1:] = rest.sign() * (rest.abs() - rate * push[..., None]).clamp_min(0)
+        if (w - before).abs().max() <= STILL:
+            break
     return w
 
 
