@@ -283,7 +283,7 @@ class Ma2020(Reproduction):
                 resnet_width=4,
                 n_wide=1000,
                 n_test=200,
-                n_auto=100,
+                n_auto=50,
                 n_judged=200,
                 n_watched=40,
                 watch_every=2,
