@@ -526,7 +526,7 @@ class Guo2020(Reproduction):
         answers += [share <= SHARE for share in shares.values()] if shares else [None]
         far, wide = _largest(points), _largest(shares)
         distances = (
-            f"C&W's distances {100 * shares[wide]:.0f} % (λ = {wide:g}; both are known at {len(shares)} weights)"
+            f"C&W's distances {100 * shares[wide]:.0f} % (λ = {wide:g}; both known at {len(shares)} of {len(pairs)})"
             if shares
             else "C&W's distances are known for both at no weight"
         )

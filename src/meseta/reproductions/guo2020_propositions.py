@@ -463,7 +463,7 @@ def propositions(found: Mapping[str, Findings]) -> Part:
 def _claims_of_two(two: _Networks) -> list[Claim]:
     """Return what sections 3.1 and appendix G say of two classes."""
     lengths = [overstatement(p) for p in (0.9, 0.99, 0.9999)]
-    guaranteed, bounded = two.never(GUARANTEE), two.never(LOSS)
+    bounded = two.never(LOSS)
     return [
         two.claim(
             "Lemma 3.1's two bounds are one expression for K = 2 (Proposition 3.1).",
@@ -472,7 +472,7 @@ def _claims_of_two(two: _Networks) -> list[Claim]:
         ),
         two.claim(
             "Proposition 3.1 is a formal guarantee of robustness in L2 for piecewise-linear networks.",
-            False if guaranteed is False else None,
+            two.never(GUARANTEE),
             f"An adversarial example was found nearer than its distance at {two.shares(GUARANTEE, 0)} of the examples.",
         ),
         two.claim(
@@ -539,16 +539,16 @@ def _claims_of_any(every: _Networks, two: _Networks, many: _Networks) -> list[Cl
     threshold = " ξ is log 2 − ℓ, where the paper has log K." if many.found else ""
 
     def bounds(name: str) -> str:
-        return (
-            f"It is above ‖r*‖₂ at {every.shares(f'{name}: {ABOVE}')}, and above Lemma 3.1's lower bound at "
-            f"{every.shares(f'{name}: {NOT_BELOW}')}.{threshold}"
-        )
+        above, not_below = (every.shares(f"{name}: {how}") for how in (ABOVE, NOT_BELOW))
+        both = f"It fails at {above}, against Lemma 3.1's upper bound of ‖r*‖₂ as against its lower one."
+        other = f"It is above Lemma 3.1's upper bound of ‖r*‖₂ at {above}, and above its lower one at {not_below}."
+        return (both if above == not_below else other) + threshold
 
-    def other_nu(printed: str, mended: str) -> str:
-        """Return what it takes for the printed form to hold."""
-        of_two = f" with section 3's ν, it fails at {two.shares(mended)}." if two.found else ""
-        of_many = f" With more classes it fails at {many.shares(printed)}." if many.found else ""
-        return f" That is with section 4's ν, whose square is half of section 3's for K = 2;{of_two}{of_many}"
+    def other_nu(printed: str, with_other: str) -> str:
+        """Return for which nu and which networks the printed form holds."""
+        said = " That is with section 4's ν, whose square is half of section 3's for K = 2."
+        said += f" With section 3's ν it fails at {two.shares(with_other)}." if two.found else ""
+        return said + (f" For K > 2 it fails at {many.shares(printed)}." if many.found else "")
 
     return [
         every.claim(
