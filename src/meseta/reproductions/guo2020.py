@@ -21,7 +21,7 @@ from meseta.papers import Guo2, Guo4, Guo5, Guo6, Guo7
 from meseta.papers.guo2020 import RobustnessAgainstWeight, distances_of
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.guo2020_propositions import examine, propositions
+from meseta.reproductions.guo2020_propositions import WEIGHTS, examine, propositions
 from meseta.reproductions.lab import Lab, accuracies, alike, all_hold, exceeds, has_diverged, judged, judged_at, mean
 from meseta.schedules import InverseDecay, StepDecay
 from meseta.training import RunConfig, Sgd
@@ -214,7 +214,7 @@ class Guo2020(Reproduction):
     cw_steps: int = 100
     n_val: int | None = None
     n_theory: int = 1000
-    theory_weights: tuple[float, ...] = (1e-4, 1e-2, 1.6)
+    theory_weights: tuple[float, ...] = WEIGHTS
     figures: tuple[int, ...] = (2, 4, 5, 6, 7)
 
     def __post_init__(self) -> None:

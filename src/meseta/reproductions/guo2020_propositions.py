@@ -461,7 +461,7 @@ def propositions(found: Mapping[str, Findings]) -> Part:
 
 
 def _claims_of_two(two: _Networks) -> list[Claim]:
-    """Return what sections 3.1 and appendix G say of two classes."""
+    """Return what section 3 and appendix G say of two classes."""
     lengths = [overstatement(p) for p in (0.9, 0.99, 0.9999)]
     bounded = two.never(LOSS)
     return [
