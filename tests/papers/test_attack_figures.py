@@ -1,6 +1,7 @@
 """Figures of accuracy under attack: Mustafa 2020, Guo 2020, and the tuning of Mei 2022."""
 
 import shlex
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -98,7 +99,10 @@ def test_the_number_of_examples_is_said_and_where_they_differ() -> None:
     assert all("n = 60 test examples." in one.notes for one in leaves([Mustafa4(eps=EPS).draw(records[1:])]))
     assert "n = 1000 test examples." in Haat3().draw([tuned(1e-6, k) for k in (2, 6)]).notes
     distances_of_three = [regularised(Jacobian(weight=w), 0, 0.5, 1.0) for w in (0.1, 1.0)]
-    assert "n = 3 to 100 test examples, not the same." in Guo2().draw(distances_of_three).notes
+    assert Guo2().draw(distances_of_three).notes[:2] == (
+        "Accuracies: n = 100 test examples.",
+        "Distances: n = 3 test examples.",
+    )
 
 
 def test_examples_for_which_an_attack_found_nothing_never_make_a_run_look_worse() -> None:
@@ -174,7 +178,14 @@ def test_taking_measures_once_beside_the_evaluation_of_the_run(tmp_path: Path) -
     bounds = load_run(folder).record.bounds
     assert [(one.name, one.n) for one in bounds] == [(one.name, 12) for one in guo.nearest()]
     guo.take([load_run(folder)], said.append)
+    replace(guo, near=5).take([load_run(folder)], said.append)
     assert len(said) == 1 + 3
+    replace(guo, n=20, near=12).take([load_run(folder)], said.append)
+    assert said[4:] == ["run: attacking with FGSM, PGD-2 CrossEntropy"]
+    replace(guo, near=15).take([load_run(folder)], said.append)
+    assert [guo._distances(attack, load_run(folder).record).n for attack in guo.nearest()] == [15, 15]
+    replace(guo, n=15).take([load_run(folder)], said.append)
+    assert len(said) == 1 + 3 + 1 + 2
 
 
 def regularised(objective, seed: int, accuracy: float, distance: float, model: str = "LeNet5()") -> Record:

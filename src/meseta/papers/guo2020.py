@@ -32,15 +32,18 @@ class RobustnessAgainstWeight(PaperFigure):
     Args:
         eps: of FGSM and PGD, L∞.
         steps: of PGD.
-        searches: of C&W, values of its constant.
+        searches: of C&W, values of its constant. cw_steps: of each.
         n: the first so many examples; None for all.
+        near: of how many examples DeepFool and C&W search the distance; None for as many as `n`.
         split: whose examples.
     """
 
     eps: float = 0.1
     steps: int = 40
     searches: int = 9
+    cw_steps: int = 100
     n: int | None = 1000
+    near: int | None = None
     split: SplitName = "test"
 
     def __post_init__(self) -> None:
@@ -49,12 +52,13 @@ class RobustnessAgainstWeight(PaperFigure):
     def take(self, runs: Sequence[Run], say: Callable[[str], object]) -> None:
         """Attack the runs that lack it, and measure their distances."""
         attack_runs(runs, self.attacks(), [self.threat()], n=self.n, split=self.split, say=say, others=True)
+        near = self.n if self.near is None else self.near
         for run in runs:
             for attack in self.nearest():
                 found = distances_of(run.record, attack, self.split)
-                if found is None or found.n < len(run.examples(self.split, self.n)):
+                if found is None or found.n < len(run.examples(self.split, near)):
                     say(f"{run.record.name}: searching for the nearest adversarial examples with {attack.name}")
-                    certify_run(run, CertifyConfig(bounds=(), attacks=(attack,), split=self.split, n=self.n))
+                    certify_run(run, CertifyConfig(bounds=(), attacks=(attack,), split=self.split, n=near))
 
     def draw(self, records: Sequence[Record]) -> Figure:
         """Return four panels for each network, a line for each regulariser."""
@@ -71,14 +75,14 @@ class RobustnessAgainstWeight(PaperFigure):
                 raise UserError(
                     f"`run`: {of}: no run has a weight above 0. Give runs of regularisers at several weights."
                 )
-        measured: list[Evaluation | Bounded] = [self._evaluation(record) for record in records]
-        measured += [self._distances(attack, record) for attack in self.nearest() for record in records]
+        attacked = [self._evaluation(record) for record in records]
+        measured = [self._distances(attack, record) for attack in self.nearest() for record in records]
         rows = [
             self._row(f"{key}-{i}" if len(tasks) > 1 else key, 4 * (i - 1), _networks(model), row, names)
             for i, ((model, _), row) in enumerate(zip(tasks, found, strict=True), 1)
         ]
         about = "; ".join(dict.fromkeys(_described(data) for _, data in tasks))
-        notes = (counted(measured), *masked(records))
+        notes = (*_counted(attacked, measured), *masked(records))
         return PanelFigure(key, f"Robustness against the weight of regularisers, {about}", tuple(rows), notes)
 
     def _row(
@@ -156,7 +160,10 @@ class RobustnessAgainstWeight(PaperFigure):
 
     def named_nearest(self) -> list[tuple[str, MinimumNormAttack]]:
         """Return the attacks whose distances are drawn, with their names."""
-        return [("DeepFool", DeepFool(threat=Threat("L2", 0.5))), ("C&W", CarliniWagner(searches=self.searches))]
+        return [
+            ("DeepFool", DeepFool(threat=Threat("L2", 0.5))),
+            ("C&W", CarliniWagner(searches=self.searches, steps=self.cw_steps)),
+        ]
 
     def nearest(self) -> list[MinimumNormAttack]:
         """Return the attacks whose distances are drawn."""
@@ -168,6 +175,13 @@ def distances_of(record: Record, attack: MinimumNormAttack, split: str) -> Bound
     wanted = "attack", repr(attack), split
     fitting = [one for one in record.bounds if (one.kind, one.bound, one.split) == wanted]
     return max(fitting, key=lambda one: one.n) if fitting else None
+
+
+def _counted(attacked: Sequence[Evaluation], measured: Sequence[Bounded]) -> list[str]:
+    """Return how many examples were attacked, and of how many the distance was searched where that differs."""
+    if {one.n for one in attacked} == {one.n for one in measured} and len({one.n for one in attacked}) == 1:
+        return [counted(attacked)]
+    return [f"Accuracies: {counted(attacked)}", f"Distances: {counted(measured)}"]
 
 
 def _networks(model: str) -> str:

@@ -9,20 +9,23 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, ClassVar, Literal, Self
 
+import torch
+
 from meseta.attacks import MinimumNormAttack
 from meseta.data import DataConfig
 from meseta.errors import UserError, unknown_name
 from meseta.evaluation.record import read_record
 from meseta.models import Architecture, LeNet5, LeNet300100, ResNet31, VggLike
-from meseta.objectives import CrossLipschitz, Cure, Curvature, InputGradient, Jacobian, Objective
+from meseta.objectives import CrossLipschitz, Cure, Curvature, Erm, InputGradient, Jacobian, Objective
 from meseta.papers import Guo2, Guo4, Guo5, Guo6, Guo7
 from meseta.papers.guo2020 import RobustnessAgainstWeight, distances_of
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.guo2020_propositions import examine, propositions
-from meseta.reproductions.lab import Lab, accuracies, has_diverged, judged, judged_at, mean
+from meseta.reproductions.guo2020_propositions import WEIGHTS, examine, propositions
+from meseta.reproductions.lab import Lab, accuracies, alike, all_hold, exceeds, has_diverged, judged, judged_at, mean
 from meseta.schedules import InverseDecay, StepDecay
 from meseta.training import RunConfig, Sgd
+from meseta.training.cost import step_flops
 from meseta.workflow import CertifyConfig
 
 REGULARISERS = ("cross-Lipschitz", "Jacobian", "input gradient", "curvature")
@@ -47,7 +50,8 @@ class Effort:
         tuning: iterations of each fine-tuning, and `tuning_lr` its learning rate.
         seeds: reference models, each fine-tuned in all ways.
         weights: the grid.
-        n: test examples attacked; None for all.
+        n: test examples attacked with FGSM and PGD; None for all. Clean accuracy is of all.
+        near: test examples whose distance is searched; None for as many as `n`.
         judged: examples of the standard suite and the masking checks.
     """
 
@@ -57,6 +61,7 @@ class Effort:
     seeds: int = 10
     weights: tuple[float, ...]
     n: int | None = None
+    near: int | None = None
     judged: int | None = 1000
 
 
@@ -78,6 +83,16 @@ class Task:
         """How many the networks tell apart."""
         return len(self.data.classes or range(10))
 
+    @property
+    def n(self) -> int:
+        """How many test examples FGSM and PGD attack."""
+        return min(self.effort.n or _tests(self.data), _tests(self.data))
+
+    @property
+    def near(self) -> int:
+        """Of how many test examples the distance is searched."""
+        return min(self.effort.near or self.n, _tests(self.data))
+
 
 Key = tuple[str, float]
 """A regulariser and its weight."""
@@ -96,7 +111,13 @@ PUBLISHED: dict[str, dict[Key, tuple[tuple[float, float | None] | None, ...]]] =
 SAID_BEYOND = 2.0
 """The distance of C&W at the weight beyond the grid, "nearly 2.0"; the network is not said."""
 POINTS, SHARE = 5.0, 0.1
-"""Two regularisers do the same at a weight: accuracies within so many points, distances within this share."""
+"""Two regularisers do the same at a weight: accuracies within so many points, distances within this share. Neither
+distance is called larger within it; and more than so many points is far more."""
+COLLAPSED = 10.0
+"""A network whose clean accuracy is within so many points of chance tells nothing of its regulariser."""
+RATE = "at 0.01 curvature regularisation of LeNet-300-100 met NaN from λ = 0.4 in 400 iterations"
+"""Why fine-tuning on MNIST starts below the rate of the policy."""
+FIGURES: dict[int, type[RobustnessAgainstWeight]] = {2: Guo2, 4: Guo4, 5: Guo5, 6: Guo6, 7: Guo7}
 
 
 def _mnist() -> Effort:
@@ -134,9 +155,10 @@ class Guo2020(Reproduction):
             unbiased, and the curvature by one power step.
         eps, cifar_eps: L∞ radii of FGSM and PGD.
         steps: of PGD.
-        searches: of C&W.
+        searches: of C&W, values of its constant. cw_steps: of each.
         n_val: held-out examples of the choice of weights; None for all.
-        n_theory: test examples on which the propositions are checked.
+        n_theory: test examples on which the propositions are checked. theory_weights: of Proposition 3.4.
+        figures: which of the paper's there are.
     """
 
     paper: ClassVar[str] = "guo2020"
@@ -189,8 +211,11 @@ class Guo2020(Reproduction):
     cifar_eps: float = 0.05
     steps: int = 40
     searches: int = 9
+    cw_steps: int = 100
     n_val: int | None = None
     n_theory: int = 1000
+    theory_weights: tuple[float, ...] = WEIGHTS
+    figures: tuple[int, ...] = (2, 4, 5, 6, 7)
 
     def __post_init__(self) -> None:
         for name in self.networks:
@@ -201,7 +226,7 @@ class Guo2020(Reproduction):
     def at(cls, scale: Scale) -> Self:
         """Return the reproduction at a scale."""
         if scale == "smoke":
-            least = Effort(iterations=20, tuning=2, tuning_lr=1e-3, seeds=1, weights=(0.1,), n=4, judged=4)
+            least = Effort(iterations=20, tuning=2, tuning_lr=1e-3, seeds=1, weights=(0.1,), n=4, near=2, judged=4)
             return cls(
                 mnist="digits",
                 cifar="digits",
@@ -222,30 +247,37 @@ class Guo2020(Reproduction):
                 exact=False,
                 steps=2,
                 searches=1,
+                cw_steps=5,
                 n_val=4,
                 n_theory=60,
+                theory_weights=(0.01,),
+                figures=(4,),
             )
         if scale == "short":
             grid = (0.01, 0.1, 0.4, 1.6)
-            ten = Effort(iterations=2000, tuning=800, tuning_lr=1e-3, seeds=1, weights=grid, n=100, judged=50)
-            cifar = Effort(iterations=300, tuning=100, tuning_lr=1e-2, seeds=1, weights=(1e-3, 0.1), n=40, judged=20)
+            ten = Effort(
+                iterations=2000, tuning=800, tuning_lr=1e-3, seeds=1, weights=grid, n=1000, near=100, judged=200
+            )
+            cifar = Effort(
+                iterations=300, tuning=100, tuning_lr=1e-2, seeds=1, weights=(1e-3, 0.1), n=400, near=40, judged=100
+            )
             return cls(
                 networks=("mlp", "lenet", "mlp_ten", "cifar_lenet", "vgg", "cifar_lenet_ten"),
                 train_limit=12_800,
                 mlp=replace(ten, seeds=2, weights=MNIST_GRID),
-                lenet=replace(ten, iterations=600, tuning=300, judged=30),
+                lenet=replace(ten, iterations=600, tuning=300, n=500),
                 mlp_ten=ten,
-                lenet_ten=replace(ten, iterations=800, tuning=150, n=50, judged=20),
+                lenet_ten=replace(ten, iterations=800, tuning=150, n=500, near=50),
                 cifar_lenet=cifar,
                 vgg=cifar,
-                resnet=replace(cifar, iterations=200, tuning=60, n=20),
+                resnet=replace(cifar, iterations=200, tuning=60, near=20),
                 cifar_lenet_ten=replace(cifar, iterations=600),
                 vgg_ten=replace(cifar, iterations=600),
                 vgg_width=8,
                 resnet_width=4,
                 exact=False,
                 searches=2,
-                n_val=100,
+                n_val=500,
                 n_theory=500,
             )
         return cls()
@@ -263,18 +295,16 @@ class Guo2020(Reproduction):
 
     def _references(self, lab: Lab) -> Part:
         """Return the reference models of MNIST beside appendix F's."""
-        rows, first = [], None
-        for task in self._tasks("mlp", "lenet", "mlp_ten", "lenet_ten"):
+        tasks, rows, first, notes = self._tasks("mlp", "lenet", "mlp_ten", "lenet_ten"), [], [], []
+        drawn = self._figure(Guo4, tasks[0])
+        for task in tasks:
             runs = lab.train(*(self._reference(task, seed) for seed in range(task.effort.seeds)))
-            drawn = self._figure(Guo4, task)
-            lab.attack(runs, drawn.attacks(), [drawn.threat()], n=task.effort.n)
+            self._attack(lab, task, runs, drawn)
             lab.judge(runs[:1], drawn.threat(), n=task.effort.judged)
+            first += runs[:1]
             entries = _entries(task, REFERENCE, runs, drawn)[: PGD + 1]
-            name = f"{task.title}, {'7 against 1' if task.classes == 2 else 'ten classes'}"
-            rows.append(judged(name, entries, runs[:1], drawn.threat()))
-            first = first or (runs, drawn.threat())
-        assert first
-        fgsm, pgd = (rows[0].entries[k].mean for k in (FGSM, PGD))
+            rows.append(judged(_named(task), entries, runs[:1], drawn.threat()))
+            notes.append(f"{_named(task)}: {_numbers(task)}.")
         return Part(
             title="The reference models of MNIST, appendix F",
             tables=[
@@ -284,17 +314,11 @@ class Guo2020(Reproduction):
                     columns=["clean", "FGSM", "PGD"],
                     rows=rows,
                     digits=2,
-                    judged_at=judged_at(first[0][:1], first[1]),
-                    notes=["Judged: the model of the first seed. The worst case is over fewer examples."],
+                    judged_at=judged_at(first, drawn.threat()),
+                    notes=[*notes, "Judged: the model of the first seed. The worst case is over fewer examples."],
                 )
             ],
-            claims=[
-                Claim(
-                    text="PGD finds far more adversarial examples of the reference models than FGSM.",
-                    holds=all((row.entries[PGD].mean or 0) < (row.entries[FGSM].mean or 0) for row in rows),
-                    evidence=f"LeNet-300-100, 7 against 1: {spelled(pgd)} % against {spelled(fgsm)} %.",
-                )
-            ],
+            claims=[_finds_more(tasks, rows)],
         )
 
     def _mnist_two(self, lab: Lab) -> Part:
@@ -311,13 +335,13 @@ class Guo2020(Reproduction):
                     self._similar(task, one),
                     self._closest(task, one),
                     self._curvature_best(task, one),
-                    self._chosen(task, one, of, Guo4),
+                    self._chosen(task, one, of),
                     self._cure_best(task, one),
                     self._stable(task, of),
                     self._beyond(task, one),
                 )
             ],
-            figures=[self._drawn(lab, Guo2, pair, tasks), self._drawn(lab, Guo4, grids, tasks)],
+            figures=[*self._drawn(lab, 2, pair, tasks), *self._drawn(lab, 4, grids, tasks)],
         )
 
     def _mnist_ten(self, lab: Lab) -> Part:
@@ -335,16 +359,16 @@ class Guo2020(Reproduction):
                         *([self._matched(task, one)] if task.key == "mlp_ten" else []),
                         self._exact_curvature(task, of),
                         self._curvature_best(task, one, by="meseta"),
-                        self._chosen(task, one, of, Guo5),
+                        self._chosen(task, one, of),
                     )
                 ),
                 *(
-                    self._gave_nan(task, of, ["Jacobian"], self.beyond)
+                    self._gave_nan(task, of, ["Jacobian"], self.beyond, f"beyond λ = {task.effort.weights[-1]:g}")
                     for task, of in zip(tasks, trained, strict=True)
                     if task.key == "lenet_ten"
                 ),
             ],
-            figures=[self._drawn(lab, Guo5, grids, tasks)],
+            figures=self._drawn(lab, 5, grids, tasks),
         )
 
     def _cifar_two(self, lab: Lab) -> Part:
@@ -358,10 +382,10 @@ class Guo2020(Reproduction):
                 for claim in (
                     self._similar(task, one),
                     self._curvature_best(task, one),
-                    self._chosen(task, one, of, Guo6),
+                    self._chosen(task, one, of),
                 )
             ],
-            figures=[self._drawn(lab, Guo6, trained, tasks)],
+            figures=self._drawn(lab, 6, trained, tasks),
         )
 
     def _cifar_ten(self, lab: Lab) -> Part:
@@ -385,7 +409,7 @@ class Guo2020(Reproduction):
                     if task.key == "vgg_ten"
                 ),
             ],
-            figures=[self._drawn(lab, Guo7, trained, tasks)],
+            figures=self._drawn(lab, 7, trained, tasks),
         )
 
     def _propositions(self, lab: Lab) -> Part:
@@ -393,10 +417,10 @@ class Guo2020(Reproduction):
         tasks = self._tasks("mlp", "lenet", "mlp_ten", "lenet_ten")
         runs = [lab.train(self._reference(task, 0))[0] for task in tasks]
         for task, run in zip(tasks, runs, strict=True):
-            for attack in self._figure(Guo4, task).nearest():
-                lab.certify([run], CertifyConfig(bounds=(), attacks=(attack,), n=task.effort.n))
+            self._search(lab, task, [run], self._figure(Guo4, task))
+        attacks = self._figure(Guo4, tasks[0]).nearest()
         found = [
-            examine(run, eps=task.eps, n=self.n_theory, attacks=self._figure(Guo4, task).nearest())
+            examine(run, eps=task.eps, n=self.n_theory, attacks=attacks, weights=self.theory_weights)
             for task, run in zip(tasks, runs, strict=True)
         ]
         names = [f"{task.title}, K = {task.classes}" for task in tasks]
@@ -417,16 +441,25 @@ class Guo2020(Reproduction):
         trained = self._trained(lab, task)
         every = [run for runs in trained.values() for run in runs]
         drawn = self._figure(figure, task)
-        lab.attack(every, drawn.attacks(), [drawn.threat()], n=task.effort.n)
+        self._attack(lab, task, every, drawn)
         lab.attack(every, drawn.attacks()[1:], [drawn.threat()], n=self.n_val, split="val")
-        for attack in drawn.nearest():
-            lab.certify(every, CertifyConfig(bounds=(), attacks=(attack,), n=task.effort.n))
+        self._search(lab, task, every, drawn)
         judged = [
             trained[REFERENCE][0],
             *(runs[0] for runs in _heaviest(_without(trained, (MATCHED,), self.beyond)).values()),
         ]
         lab.judge(judged, drawn.threat(), n=task.effort.judged)
         return trained
+
+    def _attack(self, lab: Lab, task: Task, runs: Sequence[Path], drawn: RobustnessAgainstWeight) -> None:
+        """Attack runs with FGSM and PGD, and take their clean accuracy on the whole test split."""
+        lab.look(runs, drawn.threat())
+        lab.attack(runs, drawn.attacks(), [drawn.threat()], n=task.effort.n)
+
+    def _search(self, lab: Lab, task: Task, runs: Sequence[Path], drawn: RobustnessAgainstWeight) -> None:
+        """Search the distances of runs."""
+        for attack in drawn.nearest():
+            lab.certify(runs, CertifyConfig(bounds=(), attacks=(attack,), n=task.near))
 
     def _trained(self, lab: Lab, task: Task) -> Trained:
         seeds = range(task.effort.seeds)
@@ -456,12 +489,12 @@ class Guo2020(Reproduction):
         self, task: Task, trained: Trained, rows: Rows, figure: type[RobustnessAgainstWeight]
     ) -> ReproducedTable:
         drawn, first = self._figure(figure, task), trained[REFERENCE][0]
-        examples = "all" if task.effort.n is None else f"the first {task.effort.n}"
         notes = [
             f"Data: {read_record(first).data}",
-            f"FGSM and PGD at L∞ {task.eps:g}; distances are means over {examples} test examples, 0 for misclassified "
-            "ones, and missing where an attack found none for some example. Judged: of the first seed the reference "
-            "and the largest weight of each regulariser.",
+            f"FGSM and PGD at L∞ {task.eps:g}. {_numbers(task)}.",
+            f"Distances are means over the first {task.near} test examples, 0 for misclassified ones, missing where "
+            "an attack found none for some example. Judged: of the first seed the reference and the largest weight of "
+            "each regulariser.",
         ]
         if any(key[0] == MATCHED for key in rows):
             notes.append(f"{MATCHED}: its weight is K/2 times λ; not in the paper.")
@@ -487,165 +520,212 @@ class Guo2020(Reproduction):
             f"{task.title}: cross-Lipschitz and Jacobian regularisation do similarly at equal λ (here: within "
             f"{POINTS:g} points under FGSM and PGD, and {100 * SHARE:g} % of C&W's distance)."
         )
-        if not shares:
-            return Claim(text=text, holds=None, evidence="At no weight both trainings went through.")
-        far, wide = max(points, key=lambda at: points[at]), max(shares, key=lambda at: shares[at])
+        if not pairs:
+            return Claim(text=text, holds=None, evidence="At no weight both trainings left a network above chance.")
+        answers = [alike(a[k], b[k], task.n, within=POINTS) for a, b in pairs.values() for k in (FGSM, PGD)]
+        answers += [share <= SHARE for share in shares.values()] if shares else [None]
+        far, wide = _largest(points), _largest(shares)
+        distances = (
+            f"C&W's distances {100 * shares[wide]:.0f} % (λ = {wide:g}; both known at {len(shares)} of {len(pairs)})"
+            if shares
+            else "C&W's distances are known for both at no weight"
+        )
         return Claim(
             text=text,
-            holds=points[far] <= POINTS and shares[wide] <= SHARE,
-            evidence=f"At most {points[far]:.1f} points (λ = {far:g}) and {100 * shares[wide]:.0f} % (λ = {wide:g}); "
-            f"both went through at {len(pairs)} of {len(task.effort.weights)} weights.",
+            holds=all_hold(answers),
+            evidence=f"At most {points[far]:.1f} points (λ = {far:g}, n = {task.n}); {distances}; both networks are "
+            f"above chance at {len(pairs)} of {len(task.effort.weights)} weights.",
         )
 
     def _closest(self, task: Task, rows: Rows) -> Claim:
-        apart = {pair: _apart(rows, task, *pair) for pair in combinations(REGULARISERS, 2)}
-        known = {pair: value for pair, value in apart.items() if value is not None}
-        mine = known.get(("cross-Lipschitz", "Jacobian"))
-        others = {pair: value for pair, value in known.items() if pair != ("cross-Lipschitz", "Jacobian")}
-        nearest = min(others, key=lambda pair: others[pair], default=None)
-        told = nearest is not None and mine is not None
+        weights = _common(rows, task, REGULARISERS)
+        apart = {pair: _apart(rows, task, *pair, weights) for pair in combinations(REGULARISERS, 2) if weights}
+        mine = apart.pop(("cross-Lipschitz", "Jacobian"), None)
+        nearest = min(apart, key=lambda pair: apart[pair], default=None)
         return Claim(
             text=f"{task.title}: of all pairs of regularisers at equal λ these two are the most alike.",
-            holds=mine < others[nearest] if mine is not None and nearest is not None else None,
-            evidence=f"Under FGSM and PGD they are {mine:.1f} points apart in the mean over λ; the next pair, "
-            f"{' and '.join(nearest)}, {others[nearest]:.1f}."
-            if told and nearest
-            else "Not all trainings went through.",
+            holds=_by_more_than_chance(apart[nearest], mine, task) if nearest and mine is not None else None,
+            evidence=f"Under FGSM and PGD they are {mine:.1f} points apart in the mean over {len(weights)} weights; "
+            f"the next pair, {' and '.join(nearest)}, {apart[nearest]:.1f} (n = {task.n})."
+            if nearest
+            else "At no weight all four left a network above chance.",
             by="meseta",
         )
 
     def _curvature_best(self, task: Task, rows: Rows, by: Literal["paper", "meseta"] = "paper") -> Claim:
         """Return whether the curvature leaves all others behind at the two largest weights."""
-        holds, said = [], []
+        holds: list[bool | None] = []
+        said = []
         for weight in task.effort.weights[-2:]:
-            mine = _means(rows, "curvature", weight)
-            others = [one for name in REGULARISERS[:3] if (one := _means(rows, name, weight))]
-            if mine is None or not others:
+            mine = _means(task, rows, "curvature", weight)
+            others = [_means(task, rows, name, weight) for name in REGULARISERS[:3]]
+            known = [one for one in others if one]
+            if mine is None or not known:
+                holds.append(None)
                 continue
-            pgd, cw = (max((one[k] for one in others if not isnan(one[k])), default=nan) for k in (PGD, CW))
-            holds += [mine[PGD] > pgd, mine[CW] > cw]
+            holds += [exceeds(mine[PGD], one[PGD] if one else None, task.n) for one in others]
+            holds += [_farther(mine[CW], one[CW] if one else nan) for one in others]
+            far = [one[CW] for one in known if not isnan(one[CW])]
             said.append(
-                f"λ = {weight:g}: PGD {mine[PGD]:.1f} % against {pgd:.1f} % of the best other, C&W {mine[CW]:.2f} "
-                f"against {cw:.2f}, {mine[CLEAN]:.1f} % clean"
+                f"λ = {weight:g}: PGD {mine[PGD]:.1f} % against {max(one[PGD] for one in known):.1f} % of the best of "
+                f"{len(known)} others, C&W {_spelled(mine[CW])} against {_spelled(max(far, default=nan))} of "
+                f"{len(far)}, {mine[CLEAN]:.1f} % clean"
             )
         return Claim(
             text=f"{task.title}: curvature regularisation surpasses all others at large λ, under PGD and C&W.",
-            holds=all(holds) if holds else None,
-            evidence="; ".join(said) + "." if said else "No training at these weights went through.",
+            holds=all_hold(holds),
+            evidence=f"{'; '.join(said)} (n = {task.n} under PGD)." if said else "No networks to compare there.",
             by=by,
         )
 
-    def _chosen(self, task: Task, rows: Rows, trained: Trained, figure: type[RobustnessAgainstWeight]) -> Claim:
+    def _chosen(self, task: Task, rows: Rows, trained: Trained) -> Claim:
         """Return whether the curvature is ahead where each regulariser has the weight that held-out examples choose."""
-        pgd = self._figure(figure, task).attacks()[1]
+        pgd = self._figure(Guo4, task).attacks()[1]
         best = {}
         for name in REGULARISERS:
-            scores = {w: mean(accuracies(trained[name, w], pgd, split="val")) for w in task.effort.weights}
+            scores = {
+                weight: mean(accuracies(trained[name, weight], pgd, split="val"))
+                for weight in task.effort.weights
+                if _means(task, rows, name, weight)
+            }
             known = {weight: score for weight, score in scores.items() if score is not None}
             if known:
                 best[name] = max(known, key=lambda weight: known[weight])
-        test = {name: _means(rows, name, weight) for name, weight in best.items()}
+        return self._ahead_at(task, rows, best)
+
+    def _ahead_at(self, task: Task, rows: Rows, weights: Mapping[str, float]) -> Claim:
+        """Return whether the curvature is ahead of all others, each at a weight of its own."""
+        test = {name: _means(task, rows, name, weight) for name, weight in weights.items()}
         accuracy = {name: found[PGD] for name, found in test.items() if found}
-        said = (f"{name} {accuracy[name]:.1f} % (λ = {best[name]:g})" for name in accuracy)
-        others = [value for name, value in accuracy.items() if name != "curvature"]
+        mine = accuracy.get("curvature")
+        said = (f"{name} {accuracy[name]:.1f} % (λ = {weights[name]:g})" for name in accuracy)
         return Claim(
             text=f"{task.title}: curvature regularisation is also ahead where each regulariser has the weight that "
             "is best under PGD on held-out examples.",
-            holds=accuracy["curvature"] > max(others) if "curvature" in accuracy and others else None,
-            evidence=f"PGD leaves {', '.join(said)}.",
+            holds=all_hold(exceeds(mine, accuracy.get(name), task.n) for name in REGULARISERS[:3]),
+            evidence=f"PGD leaves {', '.join(said)}; n = {task.n}." if accuracy else "No networks to compare.",
             by="meseta",
         )
 
     def _cure_best(self, task: Task, rows: Rows) -> Claim:
         """Return whether the finite difference of the curvature's authors explains what the paper found."""
-        holds, said = [], []
+        holds: list[bool | None] = []
+        said = []
         for weight in task.effort.weights[-2:]:
-            mine, exact = _means(rows, CURE, weight), _means(rows, "curvature", weight)
-            others = [one for name in REGULARISERS[:3] if (one := _means(rows, name, weight))]
-            if mine is None or exact is None or not others:
-                continue
-            best = max(one[PGD] for one in others)
-            holds.append(mine[PGD] > max(best, exact[PGD]))
-            said.append(
-                f"λ = {weight:g}: PGD {mine[PGD]:.1f} %, exact curvature {exact[PGD]:.1f} %, others {best:.1f} %"
-            )
+            found = {name: _means(task, rows, name, weight) for name in (CURE, *REGULARISERS)}
+            left = {name: one[PGD] for name, one in found.items() if one}
+            holds += [exceeds(left.get(CURE), left.get(name), task.n) for name in REGULARISERS]
+            said.append(f"λ = {weight:g}: {', '.join(f'{name} {value:.1f} %' for name, value in left.items())}")
         return Claim(
-            text=f"{task.title}: the lead belongs to the finite difference of CURE, whose code the paper took, not to "
-            "the spectral norm of the Hessian that it analyses.",
-            holds=all(holds) if holds else None,
-            evidence="; ".join(said) + "." if said else "No training at these weights went through.",
+            text=f"{task.title}: at large λ the finite difference of CURE, whose code the paper took, is ahead of all "
+            "others under PGD, and so of the spectral norm of the Hessian that the paper analyses.",
+            holds=all_hold(holds),
+            evidence=f"PGD leaves at {'; at '.join(said)}; n = {task.n}.",
             by="meseta",
         )
 
     def _matched(self, task: Task, rows: Rows) -> Claim:
         """Return whether the weights that Proposition 3.4 makes equal for K classes bring the two together."""
-        equal = _apart(rows, task, "cross-Lipschitz", "Jacobian")
-        matched = _apart(rows, task, MATCHED, "Jacobian")
+        weights = _common(rows, task, ("cross-Lipschitz", "Jacobian", MATCHED))
+        equal = _apart(rows, task, "cross-Lipschitz", "Jacobian", weights) if weights else None
+        matched = _apart(rows, task, MATCHED, "Jacobian", weights) if weights else None
         return Claim(
             text=f"{task.title}: what the Jacobian at λ is like is the cross-Lipschitz penalty at λK/2, not at λ.",
-            holds=None if equal is None or matched is None else matched < equal,
-            evidence=f"Under FGSM and PGD they are {spelled(matched)} points apart in the mean over λ, and "
-            f"{spelled(equal)} at equal λ.",
+            holds=None if equal is None or matched is None else _by_more_than_chance(equal, matched, task),
+            evidence=f"Under FGSM and PGD they are {spelled(matched)} points apart in the mean over {len(weights)} "
+            f"weights, and {spelled(equal)} at equal λ (n = {task.n}).",
             by="meseta",
         )
 
     def _exact_curvature(self, task: Task, trained: Trained) -> Claim:
-        """Return whether the curvature of more than two classes can be regularised without approximating it."""
-        of = {
-            name: [run for w in task.effort.weights for run in trained[name, w]] for name in ("Jacobian", "curvature")
-        }
-        lost = sum(map(has_diverged, of["curvature"]))
-        plain = _step_seconds(trained[REFERENCE])
-        cost = {name: _step_seconds(runs) / plain for name, runs in of.items() if not all(map(has_diverged, runs))}
-        said = ", ".join(f"{name} {value:.1f}" for name, value in cost.items())
+        """Return whether the curvature of more than two classes can be regularised, and without approximating it."""
+        runs = [run for weight in task.effort.weights for run in trained["curvature", weight]]
+        lost, costs = sum(map(has_diverged, runs)), self._costs(task)
+        how = (
+            "needs no approximation of the Hessian, and"
+            if self.exact
+            else "by one power step, which gives a lower bound of ‖H‖₂,"
+        )
         return Claim(
-            text=f"{task.title}: curvature regularisation of ten classes needs no approximation of the Hessian, and is "
-            "stable over the grid.",
+            text=f"{task.title}: curvature regularisation of ten classes {how} is stable over the grid.",
             holds=lost == 0,
-            evidence=f"{lost} of {len(of['curvature'])} trainings diverged. A step takes, in plain steps: {said}.",
+            evidence=f"{lost} of {len(runs)} trainings diverged{self._at_rate(task)}. A step takes the operations of "
+            f"so many plain ones: {', '.join(f'{name} {value:.1f}' for name, value in costs.items())}.",
             by="meseta",
         )
 
+    def _costs(self, task: Task) -> dict[str, float]:
+        """Return the counted cost of a step of the Jacobian's and of the curvature's training, in plain steps."""
+        data = task.data.load()
+        x, y = data.train[:BATCH]
+        network = task.model.build(data.input_shape, data.num_classes, generator=torch.Generator().manual_seed(0))
+        plain = step_flops(Erm(), network, x, y)
+        # A weight changes no cost.
+        objectives = {name: self._objective(name, 1.0, task.classes) for name in ("Jacobian", "curvature")}
+        return {name: step_flops(one, network, x, y) / plain for name, one in objectives.items()}
+
     def _stable(self, task: Task, trained: Trained) -> Claim:
-        lost = [name for (name, _), runs in trained.items() for run in runs if has_diverged(run)]
+        grid = _without(trained, (), self.beyond)
+        lost = [name for (name, _), runs in grid.items() for run in runs if has_diverged(run)]
         mine = lost.count("curvature")
         return Claim(
             text=f"{task.title}: curvature regularisation is stable over the whole grid.",
-            holds=mine == 0,
-            evidence=f"{mine} of its trainings diverged, and {len(lost) - mine} of the others.",
+            holds=None if self._is_slower(task) else mine == 0,
+            evidence=f"{mine} of its trainings diverged, and {len(lost) - mine} of the others{self._at_rate(task)}.",
         )
 
-    def _gave_nan(self, task: Task, trained: Trained, names: Sequence[str], weight: float) -> Claim:
+    def _gave_nan(self, task: Task, trained: Trained, names: Sequence[str], weight: float, where: str = "") -> Claim:
         """Return whether regularisers diverge at a weight at which they did in the paper."""
         lost = {name: all(map(has_diverged, trained[name, weight])) for name in names}
         said = (f"{name} {'diverged' if bad else 'went through'}" for name, bad in lost.items())
+        where = f"{where} (here: at {weight:g})" if where else f"at λ = {weight:g}"
         return Claim(
-            text=f"{task.title}: at λ = {weight:g} the training meets NaN with the {' and the '.join(names)} penalty.",
-            holds=all(lost.values()),
-            evidence=f"{', '.join(said)}.",
+            text=f"{task.title}: {where} the training meets NaN with the {' and the '.join(names)} penalty.",
+            holds=all(lost.values()) or (None if self._is_slower(task) else False),
+            evidence=f"{', '.join(said)}{self._at_rate(task)}.",
         )
 
+    def _is_slower(self, task: Task) -> bool:
+        """Return whether fine-tuning starts below the rate of the policy."""
+        return task.effort.tuning_lr < self.lr
+
+    def _at_rate(self, task: Task) -> str:
+        """Return the rate at which fine-tuning starts and, where it is below the policy's, why."""
+        why = f" ({RATE})" if self._is_slower(task) else ""
+        return f", fine-tuned from a rate of {task.effort.tuning_lr:g}{why}"
+
     def _beyond(self, task: Task, rows: Rows) -> Claim:
-        found = _means(rows, "curvature", self.beyond)
+        found, above = _values(rows, "curvature", self.beyond), _means(task, rows, "curvature", self.beyond)
         return Claim(
             text=f"{task.title}: at λ = {self.beyond:g} curvature regularisation takes C&W's distance to nearly "
             f"{SAID_BEYOND:g} (here: within {100 * SHARE:g} %).",
-            holds=None if found is None or isnan(found[CW]) else abs(found[CW] - SAID_BEYOND) <= SHARE * SAID_BEYOND,
+            holds=None if above is None or isnan(above[CW]) else abs(above[CW] - SAID_BEYOND) <= SHARE * SAID_BEYOND,
             evidence="The training diverged."
             if found is None
+            else f"The network is within {COLLAPSED:g} points of chance, {found[CLEAN]:.1f} % clean."
+            if above is None
             else f"{found[CLEAN]:.1f} % clean, and C&W found nothing for some examples."
             if isnan(found[CW])
             else f"It is {found[CW]:.2f}, at {found[CLEAN]:.1f} % clean.",
         )
 
-    def _drawn(
-        self, lab: Lab, figure: type[RobustnessAgainstWeight], trained: Sequence[Trained], tasks: Sequence[Task]
-    ) -> str:
+    def _drawn(self, lab: Lab, number: int, trained: Sequence[Trained], tasks: Sequence[Task]) -> list[str]:
+        """Draw a figure of as many examples as all its networks have."""
+        if number not in self.figures:
+            return []
         every = [run for one in trained for runs in one.values() for run in runs]
-        return lab.draw(self._figure(figure, min(tasks, key=lambda task: task.effort.n or 10**9)), every)
+        n, near = min(task.n for task in tasks), min(task.near for task in tasks)
+        return [lab.draw(replace(self._figure(FIGURES[number], tasks[0]), n=n, near=near), every)]
 
     def _figure(self, figure: type[RobustnessAgainstWeight], task: Task) -> RobustnessAgainstWeight:
-        return figure(eps=task.eps, steps=self.steps, searches=self.searches, n=task.effort.n)
+        return figure(
+            eps=task.eps,
+            steps=self.steps,
+            searches=self.searches,
+            cw_steps=self.cw_steps,
+            n=task.effort.n,
+            near=task.effort.near,
+        )
 
     def _tasks(self, *keys: str) -> list[Task]:
         """Return those of the tasks whose networks there are."""
@@ -719,6 +799,12 @@ class Guo2020(Reproduction):
 
 
 @cache
+def _tests(data: DataConfig) -> int:
+    """Return the number of test examples."""
+    return len(data.load().test)
+
+
+@cache
 def _steps(data: DataConfig) -> int:
     """Return the steps of an epoch."""
     return -(-len(data.load().train) // BATCH)
@@ -737,7 +823,8 @@ def _heaviest(trained: Trained) -> Trained:
 
 def _entries(task: Task, key: Key, runs: Sequence[Path], drawn: RobustnessAgainstWeight) -> list[Entry]:
     """Return the entries of a row: three accuracies, and distances where they were measured."""
-    ours = [accuracies(runs, None), *(accuracies(runs, attack, drawn.threat()) for attack in drawn.attacks())]
+    under = (accuracies(runs, attack, drawn.threat(), most=task.effort.n) for attack in drawn.attacks())
+    ours = [accuracies(runs, None), *under]
     ours += [_distances(runs, attack) for attack in drawn.nearest()]
     printed = [*PUBLISHED.get(task.key, {}).get(key, ())]
     printed += [None] * (len(ours) - len(printed))
@@ -756,26 +843,77 @@ def _distances(runs: Sequence[Path], attack: MinimumNormAttack) -> list[float | 
     return [mean(one.values) if one else None for one in found]
 
 
-def _means(rows: Rows, name: str, weight: float) -> list[float] | None:
+def _values(rows: Rows, name: str, weight: float) -> list[float] | None:
     """Return the values of a row in the order of the columns, NaN for a missing distance; None of diverged runs."""
     row = rows.get((name, weight))
     values = [nan if entry.mean is None else entry.mean for entry in row.entries] if row else [nan]
     return None if isnan(values[0]) else values
 
 
+def _means(task: Task, rows: Rows, name: str, weight: float) -> list[float] | None:
+    """Return `_values`; None of networks that are no better than chance as well."""
+    values = _values(rows, name, weight)
+    return values if values and values[CLEAN] > 100 / task.classes + COLLAPSED else None
+
+
+def _common(rows: Rows, task: Task, names: Sequence[str]) -> list[float]:
+    """Return the weights at which all of some regularisers left networks above chance."""
+    return [weight for weight in task.effort.weights if all(_means(task, rows, name, weight) for name in names)]
+
+
 def _pairs(rows: Rows, task: Task, one: str, other: str) -> dict[float, tuple[list[float], list[float]]]:
     """Return the values of two regularisers at the weights at which both have them."""
-    both = {weight: (_means(rows, one, weight), _means(rows, other, weight)) for weight in task.effort.weights}
+    both = {
+        weight: (_means(task, rows, one, weight), _means(task, rows, other, weight)) for weight in task.effort.weights
+    }
     return {weight: (a, b) for weight, (a, b) in both.items() if a and b}
 
 
-def _apart(rows: Rows, task: Task, one: str, other: str) -> float | None:
-    """Return by how many points two regularisers differ under FGSM and PGD, in the mean over the weights."""
-    pairs = _pairs(rows, task, one, other).values()
-    return fmean(abs(a[k] - b[k]) for a, b in pairs for k in (FGSM, PGD)) if pairs else None
+def _apart(rows: Rows, task: Task, one: str, other: str, weights: Sequence[float]) -> float:
+    """Return by how many points two regularisers differ under FGSM and PGD, in the mean over weights of both."""
+    pairs = _pairs(rows, task, one, other)
+    return fmean(abs(pairs[weight][0][k] - pairs[weight][1][k]) for weight in weights for k in (FGSM, PGD))
 
 
-def _step_seconds(runs: Sequence[Path]) -> float:
-    """Return the mean time of a training step."""
-    found = [read_record(run).training for run in runs if not has_diverged(run)]
-    return fmean(one.seconds_per_epoch * one.epochs / one.steps for one in found if one)
+def _by_more_than_chance(larger: float, smaller: float, task: Task) -> bool | None:
+    """Return whether one difference in points is above another by more than chance is at accuracies of one half."""
+    half = (larger - smaller) / 2
+    return exceeds(50 + half, 50 - half, task.n)
+
+
+def _farther(mine: float, other: float) -> bool | None:
+    """Return whether a mean distance is larger than another; None where one is missing, or both are alike."""
+    if isnan(mine + other) or abs(mine - other) <= SHARE * max(mine, other):
+        return None
+    return mine > other
+
+
+def _largest(values: Mapping[float, float]) -> float:
+    """Return the weight of the largest value; NaN where there is none."""
+    return max(values, key=lambda weight: values[weight], default=nan)
+
+
+def _spelled(distance: float) -> str:
+    return "missing" if isnan(distance) else f"{distance:.2f}"
+
+
+def _named(task: Task) -> str:
+    return f"{task.title}, {'7 against 1' if task.classes == 2 else 'ten classes'}"
+
+
+def _numbers(task: Task) -> str:
+    """Return of how many test examples the accuracies are."""
+    return f"Clean accuracy is of all {_tests(task.data)} test examples, FGSM's and PGD's of the first {task.n}"
+
+
+def _finds_more(tasks: Sequence[Task], rows: Sequence[Row]) -> Claim:
+    """Return whether PGD finds far more than FGSM on the networks for which the paper prints both."""
+    printed = [(task, row) for task, row in zip(tasks, rows, strict=True) if row.entries[PGD].published is not None]
+    left = [(task, row.entries[FGSM].mean, row.entries[PGD].mean) for task, row in printed]
+    said = (f"{_named(task)}: {spelled(pgd)} % against {spelled(fgsm)} %, n = {task.n}" for task, fgsm, pgd in left)
+    return Claim(
+        text="PGD finds far more adversarial examples of the reference models than FGSM (here: clearly more than "
+        f"{POINTS:g} points).",
+        holds=all_hold(exceeds(fgsm, pgd, task.n, by=POINTS) for task, fgsm, pgd in left) if left else None,
+        evidence=f"{'; '.join(said)}." if left else "No network for which the paper prints both.",
+    )
