@@ -29,8 +29,8 @@ from meseta.reproductions.equal_cost import (
     everywhere,
     level,
     methods,
-    place,
     of_examples,
+    place,
     share_out,
 )
 from meseta.threat import Threat
@@ -199,13 +199,21 @@ def test_what_is_trained_on_attacks_and_plain_training_are_no_penalties():
 
 
 def test_a_method_is_first_everywhere_only_alone():
-    jacobian, fgsm, cure = (judged(name, 0.8) for name in ("jacobian", "n-fgsm", "cure"))
-    assert everywhere({"a": [jacobian], "b": [jacobian]}).holds is True
-    tied = everywhere({"a": [jacobian, fgsm], "b": [jacobian]})
+    jacobian, fgsm, cure = ([ERM, judged(name, 0.8)] for name in ("jacobian", "n-fgsm", "cure"))
+    assert everywhere({"a": jacobian, "b": jacobian}).holds is True
+    tied = everywhere({"a": [*jacobian, fgsm[1]], "b": jacobian})
     assert tied.holds is None
     assert "Among the first everywhere: jacobian." in tied.evidence
-    assert everywhere({"a": [jacobian, fgsm], "b": [cure]}).holds is False
-    assert everywhere({"a": [jacobian]}).holds is None
+    assert everywhere({"a": [*jacobian, fgsm[1]], "b": cure}).holds is False
+    assert everywhere({"a": jacobian}).holds is None
+
+
+def test_nothing_is_decided_where_plain_training_guesses():
+    lost = [replace(one, clean=10.0) for one in (ERM, judged("jacobian", 0.8), judged("pgd", 0.3, step=6.0))]
+    found = claims(lost)
+    assert [claim.holds for claim in found] == [None] * 5
+    assert all("hardly better than guessing" in claim.evidence for claim in found)
+    assert everywhere({"a": lost, "b": [ERM, judged("cure", 0.8)]}).holds is None
 
 
 def test_chance_decides_nothing():

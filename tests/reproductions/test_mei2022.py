@@ -31,6 +31,8 @@ from meseta.reproductions.mei2022 import (
     undecided,
 )
 
+TWO_NETWORKS = replace(Mei2022.at("smoke"), ks=(0, 1, 5))
+
 
 def test_the_defaults_are_the_papers():
     paper = Mei2022()
@@ -96,7 +98,7 @@ def movements(coarse: float, fine: float, resolved: float, exact: float, five: f
     ],
 )
 def test_claims_on_the_iteration_are_of_shares_of_examples(shares, expected):
-    found = Mei2022.at("smoke")._movement_claims(movements(*shares))
+    found = TWO_NETWORKS._movement_claims(movements(*shares))
     assert [claim.holds for claim in found] == expected
     assert all("n = 200" in claim.evidence for claim in found)
 
@@ -104,7 +106,7 @@ def test_claims_on_the_iteration_are_of_shares_of_examples(shares, expected):
 def test_ten_steps_must_settle_more_on_every_network():
     found = movements(60, 95, 95, 95)
     found[name_of(1, BASELINE[1])] = {COARSE: moved({1: 50.0, 5: 58.0, 10: 60.0})}
-    assert Mei2022.at("smoke")._movement_claims(found)[2].holds is None
+    assert TWO_NETWORKS._movement_claims(found)[2].holds is None
 
 
 def test_steps_of_no_product_have_not_settled():
@@ -116,13 +118,13 @@ def test_steps_of_no_product_have_not_settled():
 
 def test_the_root_of_two_is_published_only_of_what_the_paper_measured():
     found = {**movements(20, 95, 95, 95), "pgd": movements(20, 95, 95, 95)[name_of(*BASELINE)]}
-    rows = Mei2022.at("smoke")._movement_table(found).rows
+    rows = TWO_NETWORKS._movement_table(found).rows
     published = [row.name for row in rows if any(entry.published for entry in row.entries)]
     assert published == [f"{label(name_of(k, BASELINE[1]))}: {COARSE}" for k in (5, 1)]
 
 
 def test_nothing_is_decided_of_networks_that_guess():
-    claims = Mei2022.at("smoke")._movement_claims(movements(20, 95, 95, 95))
+    claims = TWO_NETWORKS._movement_claims(movements(20, 95, 95, 95))
     assert undecided(claims, []) == claims
     lost = undecided(claims, ["PGD"])
     assert [claim.holds for claim in lost] == [None] * len(claims)
