@@ -1,6 +1,6 @@
 """The question that the papers leave: which method keeps the most at equal training cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from math import ceil, prod
@@ -37,11 +37,21 @@ from meseta.objectives import (
     Sum,
     Trades,
 )
-from meseta.report.comparison import NORMS, eps_text, newcombe, wilson
+from meseta.report.comparison import NORMS, eps_text, wilson
 from meseta.report.figure import PanelFigure, PointFigure, Points
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, best, has_diverged, held_out, judged, judged_at
+from meseta.reproductions.lab import (
+    Lab,
+    accuracies,
+    all_hold,
+    best,
+    exceeds,
+    has_diverged,
+    held_out,
+    judged,
+    judged_at,
+)
 from meseta.schedules import Cosine, LinearWarmup
 from meseta.threat import Threat
 from meseta.training import Adam, RunConfig
@@ -55,6 +65,23 @@ ATTACK = PGD(steps=20, loss=Decision())
 NAMES = {"mnist": "MNIST", "fashion": "Fashion-MNIST", "cifar": "CIFAR-10"}
 CHEAP = 3.0
 """Plain steps that a cheap method's step costs at most."""
+GUESSING = 15.0
+"""Clean accuracy in %, of ten classes, that is hardly better than guessing: nothing is claimed beside such training."""
+PENALTIES = frozenset(
+    {
+        "input-gradient",
+        "jacobian",
+        "cross-lipschitz",
+        "decision-gradient",
+        "curvature",
+        "curvature-trace",
+        "curvature-bound",
+        "cross-holder",
+        "cure",
+        "soar",
+    }
+)
+"""Methods that add a term to the loss and search for no adversarial example in training."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +158,10 @@ class EqualCost(Reproduction):
         budget: epochs of plain training.
         batch_size, lr: of every training, with Adam.
         strengths: that each method is tried at.
-        seeds: trainings of the chosen setting.
-        n_val, n_test: examples that a PGD attacks to choose, and beside the worst case.
-        n_judged: test examples of the standard suite; `checked` of them are examined for masking.
+        contenders: the methods that take part beside plain training; empty for all.
+        n_val: held-out examples that a PGD attacks to choose; None for all.
+        n_test: test examples of the standard suite, and of that PGD beside it.
+        checked: how many of them are examined for masking.
     """
 
     paper: ClassVar[str] = "equal-cost"
@@ -150,6 +178,8 @@ class EqualCost(Reproduction):
         "and a second training may move a method by more.",
         "The clean accuracy of the choice is that on the whole held-out split, the robust one that of its first "
         "examples under PGD-20 on the margin.",
+        "A method is named first only where its worst case is above all others' beyond chance, by Newcombe's 95 % "
+        "interval; else all that are not below the first beyond chance are level.",
         "The radii are plain choices: Fashion-MNIST has half that of MNIST, for its classes lie nearer to one another.",
     )
 
@@ -163,9 +193,9 @@ class EqualCost(Reproduction):
     batch_size: int = 128
     lr: float = 2e-3
     strengths: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    contenders: tuple[str, ...] = ()
     n_val: int | None = None
-    n_test: int | None = None
-    n_judged: int | None = 1000
+    n_test: int | None = 1000
     checked: int = 200
 
     @classmethod
@@ -182,9 +212,9 @@ class EqualCost(Reproduction):
                 budget=1,
                 batch_size=32,
                 strengths=(1.0,),
+                contenders=("jacobian", "cure", "pgd"),
                 n_val=16,
                 n_test=16,
-                n_judged=16,
                 checked=8,
             )
         if scale == "short":
@@ -193,10 +223,9 @@ class EqualCost(Reproduction):
                 train_limit=4000,
                 budget=6,
                 batch_size=64,
-                strengths=(0.35, 1.0),
+                strengths=(0.35, 1.0, 3.0),
                 n_val=200,
-                n_test=200,
-                n_judged=60,
+                n_test=150,
                 checked=30,
             )
         return cls()
@@ -235,7 +264,6 @@ class EqualCost(Reproduction):
             )
             for method in sorted(methods, key=rank)
         ]
-        winners = {name: winner(list(found.values())).name for name, found in columns.items()}
         every = PanelFigure(
             key="equal-cost",
             title="Robust accuracy at equal training cost",
@@ -248,25 +276,24 @@ class EqualCost(Reproduction):
                     key="equal-cost-overview",
                     title="Worst case at equal training cost, by the mean place over the data sets",
                     columns=[
-                        *(f"{NAMES[name]}, {what}" for name in names for what in ("clean (%)", "worst case (%)")),
+                        *(
+                            f"{NAMES[name]}, {what}"
+                            for name in names
+                            for what in ("clean, held out (%)", "worst case (%)")
+                        ),
                         "mean place",
                     ],
                     rows=rows,
                     unit="",
                     notes=[
-                        "Clean: on the whole held-out split. A place counts methods that keep more; those with masked "
-                        "gradients, and those that lose more than 2 points of clean accuracy, come after all others."
+                        "Clean, held out: on the whole held-out split. Worst case: of "
+                        f"{of_examples(columns.values())}.",
+                        "A place counts methods that keep more, be it by chance; those with masked gradients, and "
+                        "those that lose more than 2 points of clean accuracy, come after all others.",
                     ],
                 )
             ],
-            claims=[
-                Claim(
-                    text="One method is the first on every data set.",
-                    holds=len(set(winners.values())) == 1 if len(winners) > 1 else None,
-                    evidence="; ".join(f"{NAMES[name]}: {method}" for name, method in winners.items()) + ".",
-                    by="meseta",
-                )
-            ],
+            claims=[everywhere({NAMES[name]: list(found.values()) for name, found in columns.items()})],
             figures=[lab.keep_figure(every)],
         )
 
@@ -281,7 +308,7 @@ class EqualCost(Reproduction):
         plain = tried[PLAIN][0]
         chosen = {method: chosen_by(runs, plain, threat) for method, runs in tried.items() if runs}
         lab.attack(list(chosen.values()), [ATTACK], [threat], n=self.n_test)
-        lab.judge(list(chosen.values()), threat, n=self.n_judged, checked=self.checked)
+        lab.judge(list(chosen.values()), threat, n=self.n_test, checked=self.checked)
         return [self._found(method, plan[method][0].step, run, plain) for method, run in chosen.items()]
 
     def _tried(self, name: str, lab: Lab) -> dict[str, list[Path]]:
@@ -320,8 +347,8 @@ class EqualCost(Reproduction):
                     Entry(ours=[one.step]),
                     Entry(ours=[seconds(one.run) / plain]),
                     Entry(ours=[one.clean]),
-                    Entry(ours=accuracies([one.run], None)),
-                    Entry(ours=accuracies([one.run], ATTACK, threat)),
+                    Entry(ours=accuracies([one.run], None, most=self.n_test)),
+                    Entry(ours=accuracies([one.run], ATTACK, threat, most=self.n_test)),
                 ],
                 [one.run],
                 threat,
@@ -345,6 +372,8 @@ class EqualCost(Reproduction):
             judged_at=judged_at([one.run for one in found], threat),
             notes=[
                 f"{data}.",
+                "Clean, held out: on the whole held-out split. The accuracies after it are all of "
+                f"{of_examples([{one.name: one for one in found}])}.",
                 "Steps are counted operations. Time is measured on a machine that may have had other work.",
                 *([f"Diverged at every strength: {', '.join(missing)}."] if missing else []),
             ],
@@ -360,9 +389,10 @@ class EqualCost(Reproduction):
             for one in settings:
                 run = runs.get(self._run(name, one).run_name)
                 values = [None, None] if run is None else [held_out(run), *on_held_out([run], threat)]
+                mark = self._mark(one, run, plain) if run and run == chosen else ""
                 rows.append(
                     Row(
-                        name=f"{method}, strength {one.strength:g}{' (chosen)' if run and run == chosen else ''}",
+                        name=f"{method}, strength {one.strength:g}{mark}",
                         entries=[Entry(ours=[value]) for value in (one.epochs, one.examples, *values)],
                         note="" if run else "diverged",
                     )
@@ -373,8 +403,20 @@ class EqualCost(Reproduction):
             columns=["epochs", "training examples", "clean (%)", f"{ATTACK.name} (%)"],
             rows=rows,
             unit="",
-            notes=["Chosen: the most robust within 2 points of the clean accuracy of `erm`, else the cleanest."],
+            notes=[
+                "Chosen: the most robust within 2 points of the clean accuracy of `erm`, else the cleanest.",
+                f"Clean: on the whole held-out split; {ATTACK.name}: on {'all' if self.n_val is None else self.n_val} "
+                "of its examples.",
+                "End of the grid: a strength beyond those that were tried might be better.",
+            ],
         )
+
+    def _mark(self, one: Method, run: Path, plain: Path) -> str:
+        """Return what the choice of a setting is worth."""
+        if not is_near(run, plain):
+            return f" (the cleanest: none is within {WITHIN:g} points)"
+        ends = {min(self.strengths), max(self.strengths)} if len(self.strengths) > 1 else set()
+        return " (chosen, end of the grid)" if one.strength in ends else " (chosen)"
 
     def plan(self, name: str) -> dict[str, list[Method]]:
         """Return every setting of every method, plain training first, with the epochs that its cost leaves."""
@@ -385,7 +427,8 @@ class EqualCost(Reproduction):
         grid: dict[str, dict[float, Objective]] = {PLAIN: {0.0: Erm()}}
         for strength in self.strengths:
             for method, objective in methods(strength, self._threat(name), prod(data.input_shape)).items():
-                grid.setdefault(method, {})[strength] = objective
+                if method in self.contenders or not self.contenders:
+                    grid.setdefault(method, {})[strength] = objective
         plan = {}
         for method, settings in grid.items():
             step = step_flops(next(iter(settings.values())), network, x, y) / plain
@@ -499,9 +542,26 @@ def setting(one: Judged) -> str:
     return "; ".join(part for part in (strength, "" if one.is_near else "more than 2 points less accurate") if part)
 
 
-def winner(found: Sequence[Judged]) -> Judged:
-    """Return the method that keeps the most among those that answer the question; plain training always does."""
-    return max((one for one in found if one.counts or one.name == PLAIN), key=lambda one: one.worst)
+def level(found: Sequence[Judged]) -> list[Judged]:
+    """Return the methods that answer the question and are not below the first of them beyond chance, the first first.
+
+    One alone is the winner. Plain training always answers.
+    """
+    candidates = [one for one in found if one.counts or one.name == PLAIN]
+    first = max(candidates, key=lambda one: one.worst)
+    others = [one for one in candidates if one is not first and not above(first, one)]
+    return [first, *sorted(others, key=lambda one: -one.worst)]
+
+
+def above(one: Judged, other: Judged) -> bool | None:
+    """Return whether a worst case is above another; None where chance may decide."""
+    return exceeds(100 * one.worst, 100 * other.worst, min(one.n, other.n))
+
+
+def of_examples(columns: Iterable[Mapping[str, Judged]]) -> str:
+    """Return in words of how many test examples all worst cases are."""
+    ns = sorted({one.n for found in columns for one in found.values()})
+    return f"the same {ns[0]} test examples" if len(ns) == 1 else f"{ns[0]} to {ns[-1]} test examples"
 
 
 def place(one: Judged, found: Sequence[Judged]) -> int:
@@ -524,53 +584,119 @@ def remarks(found: Mapping[str, Judged]) -> list[str]:
 
 def claims(found: Sequence[Judged]) -> list[Claim]:
     """Return which method keeps the most, whether by more than chance, and whether dear steps repay their cost."""
-    first, plain = winner(found), next(one for one in found if one.name == PLAIN)
-    others = sorted((one for one in found if one.counts and one != first), key=lambda one: -one.worst)
-    ordered = [first, *others]
-    cheap = next((one for one in ordered if one.step <= CHEAP), None)
-    dear = next((one for one in ordered if one.step > CHEAP), None)
-    pgd = next((one for one in found if one.name == "pgd"), None)
+    counting = sorted((one for one in found if one.counts), key=lambda one: -one.worst)
+    firsts = level(found)
+    names, are = named(firsts), "is" if len(firsts) == 1 else "are"
     verdict: dict[Verdict, bool | None] = {"trusted": True, "suspicious": None, "broken": False}
-    return [
+    rest = [one for one in counting if one not in firsts]
+    n = min(one.n for one in found)
+    made = [
         Claim(
-            text=f"Within {WITHIN:g} points of plain training {first.name} keeps the most, beyond doubt (95 %).",
-            holds=above(first, others[0]) if others else None,
-            evidence=f"{first}; next {'; '.join(map(str, others[:3])) or 'none'}.",
+            text=f"Within {WITHIN:g} points of plain training "
+            f"{names if len(firsts) == 1 else 'one method'} keeps the most.",
+            holds=True if len(firsts) == 1 and rest else None,
+            evidence=f"{names} {are} {'first' if len(firsts) == 1 else 'level'}: {listed(firsts)}; "
+            f"next {listed(rest[:3]) or 'none'}; n = {n}.",
             by="meseta",
         ),
+        _against_plain(found, firsts),
         Claim(
-            text=f"{first.name} keeps more than plain training, beyond doubt (95 %).",
-            holds=above(first, plain),
-            evidence=f"{first} against {plain}.",
+            text=f"The gradients of {names} are not masked.",
+            holds=all_hold(verdict[one.verdict] for one in firsts),
+            evidence=f"All masking checks together say {', '.join(f'{one.name}: {one.verdict}' for one in firsts)}.",
             by="meseta",
         ),
-        Claim(
-            text=f"The gradients of {first.name} are not masked.",
-            holds=verdict[first.verdict],
-            evidence=f"All masking checks together say {first.verdict}.",
-            by="meseta",
-        ),
-        Claim(
-            text=f"No method whose step costs more than {CHEAP:g} plain ones keeps more than the best of the others.",
-            holds=cheap is not None and (dear is None or cheap.worst >= dear.worst),
-            evidence=f"{cheap or 'No cheap one'}; {dear or 'no dear one'}, of those within {WITHIN:g} points.",
-            by="meseta",
-        ),
-        Claim(
-            text=f"At equal cost a penalty of at most {CHEAP:g} plain steps beats adversarial training with PGD.",
-            holds=None if cheap is None or pgd is None else not pgd.is_near or cheap.worst > pgd.worst,
-            evidence="PGD training diverged."
-            if pgd is None
-            else f"{cheap or 'No penalty'}; {pgd}, {plain.clean - pgd.clean:.1f} points less accurate than plain "
-            "training on the held-out split.",
-            by="meseta",
-        ),
+        _dear_against_cheap(counting),
+        _penalty_against_pgd(found, counting),
     ]
+    if has_learned(found):
+        return made
+    why = " Plain training is hardly better than guessing: no claim is about it."
+    return [one.model_copy(update={"holds": None, "evidence": one.evidence + why}) for one in made]
 
 
-def above(one: Judged, other: Judged) -> bool:
-    """Return whether a worst case is above another with 95 % confidence, as far as the test examples are concerned."""
-    return newcombe(one.worst, one.n, other.worst, other.n)[0] > 0
+def has_learned(found: Sequence[Judged]) -> bool:
+    """Return whether plain training is better than guessing, so that there is something to compare."""
+    return all(one.clean > GUESSING for one in found if one.name == PLAIN)
+
+
+def _against_plain(found: Sequence[Judged], firsts: Sequence[Judged]) -> Claim:
+    plain = next(one for one in found if one.name == PLAIN)
+    better = [one for one in firsts if one is not plain]
+    if better:
+        text = f"{named(better)} {'keeps' if len(better) == 1 else 'each keep'} more than plain training."
+        holds = all_hold(above(one, plain) for one in better)
+    else:
+        text = "A method keeps more than plain training."
+        holds = False if any(one.counts for one in found if one is not plain) else None
+    evidence = f"{listed(better) or 'None of the others'} against {plain}; n = {plain.n}."
+    return Claim(text=text, holds=holds, evidence=evidence, by="meseta")
+
+
+def _dear_against_cheap(counting: Sequence[Judged]) -> Claim:
+    """Return whether dear steps keep less; `counting` are the methods that answer the question, the first first."""
+    cheap = next((one for one in counting if one.step <= CHEAP), None)
+    dear = next((one for one in counting if one.step > CHEAP), None)
+    return Claim(
+        text=f"The best method of at most {CHEAP:g} plain steps keeps more than every dearer one.",
+        holds=above(cheap, dear) if cheap and dear else None,
+        evidence=f"{cheap or 'No cheap one'}; {dear or 'no dearer one'}, of those within {WITHIN:g} points and not "
+        f"masked{f'; n = {counting[0].n}' if counting else ''}.",
+        by="meseta",
+    )
+
+
+def _penalty_against_pgd(found: Sequence[Judged], counting: Sequence[Judged]) -> Claim:
+    penalty = next((one for one in counting if one.name in PENALTIES and one.step <= CHEAP), None)
+    pgd = next((one for one in found if one.name == "pgd"), None)
+    plain = next(one for one in found if one.name == PLAIN)
+    if pgd is None:
+        said = "PGD training diverged"
+    elif not pgd.is_near:
+        said = f"{pgd} is {plain.clean - pgd.clean:.1f} points less accurate than plain training: no comparison"
+    elif not pgd.counts:
+        said = f"{pgd} has masked gradients: no comparison"
+    else:
+        said = f"{pgd}; n = {pgd.n}"
+    return Claim(
+        text=f"At equal cost a penalty of at most {CHEAP:g} plain steps beats adversarial training with PGD, both "
+        f"within {WITHIN:g} points of plain training.",
+        holds=above(penalty, pgd) if penalty and pgd and pgd.counts else None,
+        evidence=f"{penalty or 'No such penalty'}; {said}.",
+        by="meseta",
+    )
+
+
+def everywhere(columns: Mapping[str, Sequence[Judged]]) -> Claim:
+    """Return whether one method is alone first on every data set."""
+    firsts = {name: level(found) for name, found in columns.items()}
+    common = sorted(set.intersection(*({one.name for one in some} for some in firsts.values())))
+    if len(firsts) == 1 or not all(map(has_learned, columns.values())):
+        holds = None
+    elif not common:
+        holds = False
+    else:
+        holds = True if all(len(some) == 1 for some in firsts.values()) else None
+    each = "; ".join(
+        f"{name}: {named(some)} {'alone' if len(some) == 1 else 'are level'}" for name, some in firsts.items()
+    )
+    return Claim(
+        text="One method is alone first on every data set.",
+        holds=holds,
+        evidence=f"{each}. Among the first everywhere: {', '.join(common) or 'none'}.",
+        by="meseta",
+    )
+
+
+def named(some: Sequence[Judged]) -> str:
+    """Return the names of methods as a sentence has them: a, b and c."""
+    names = [one.name for one in some]
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
+def listed(some: Sequence[Judged]) -> str:
+    """Return methods with their worst cases and intervals."""
+    return ", ".join(map(str, some))
 
 
 def chart(name: str, found: Sequence[Judged], threat: Threat) -> PointFigure:
