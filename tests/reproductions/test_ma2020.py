@@ -154,7 +154,7 @@ def test_settings_that_leave_nothing_to_do_are_refused_at_once(setting, value):
 
 def test_short_scale_compares_on_the_same_examples():
     assert (SHORT.n_test, SHORT.n_judged, SHORT.n_wide) == (200, 200, 1000)
-    assert SHORT._columns[-2:] == ["AutoAttack, n = 100", "clean, n = 1000"]
+    assert SHORT._columns[-2:] == ["AutoAttack, n = 50", "clean, n = 1000"]
     assert Ma2020()._columns[-1] == "AutoAttack, n = 1000"  # the clean accuracy there is of all examples as it is
 
 
