@@ -218,7 +218,7 @@ AT_CHANCE = (55.0, 55.0, 55.0, 9.0, 9.0)
 def test_the_numbers_of_examples():
     assert (TASK.n, TASK.near) == (1000, 100)
     (resnet,) = replace(SHORT, networks=("resnet",))._tasks("resnet")
-    assert (resnet.n, resnet.near) == (400, 20)
+    assert (resnet.n, resnet.near) == (200, 20)
     (whole,) = Guo2020()._tasks("mlp")
     assert (whole.n, whole.near) == (2000, 2000)
     (many,) = replace(SHORT, mlp=replace(SHORT.mlp, n=5000))._tasks("mlp")

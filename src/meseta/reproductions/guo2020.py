@@ -256,18 +256,18 @@ class Guo2020(Reproduction):
         if scale == "short":
             grid = (0.01, 0.1, 0.4, 1.6)
             ten = Effort(
-                iterations=2000, tuning=800, tuning_lr=1e-3, seeds=1, weights=grid, n=1000, near=100, judged=200
+                iterations=2000, tuning=800, tuning_lr=1e-3, seeds=1, weights=grid, n=1000, near=100, judged=100
             )
             cifar = Effort(
-                iterations=300, tuning=100, tuning_lr=1e-2, seeds=1, weights=(1e-3, 0.1), n=400, near=40, judged=100
+                iterations=300, tuning=100, tuning_lr=1e-2, seeds=1, weights=(1e-3, 0.1), n=200, near=40, judged=50
             )
             return cls(
                 networks=("mlp", "lenet", "mlp_ten", "cifar_lenet", "vgg", "cifar_lenet_ten"),
                 train_limit=12_800,
                 mlp=replace(ten, seeds=2, weights=MNIST_GRID),
-                lenet=replace(ten, iterations=600, tuning=300, n=500),
+                lenet=replace(ten, iterations=600, tuning=300, n=300),
                 mlp_ten=ten,
-                lenet_ten=replace(ten, iterations=800, tuning=150, n=500, near=50),
+                lenet_ten=replace(ten, iterations=800, tuning=150, n=300, near=50),
                 cifar_lenet=cifar,
                 vgg=cifar,
                 resnet=replace(cifar, iterations=200, tuning=60, near=20),
@@ -277,7 +277,7 @@ class Guo2020(Reproduction):
                 resnet_width=4,
                 exact=False,
                 searches=2,
-                n_val=500,
+                n_val=200,
                 n_theory=500,
             )
         return cls()

@@ -144,20 +144,21 @@ class Mei2022(Reproduction):
             )
         if scale == "short":
             return cls(
-                train_limit=3000,
+                train_limit=2500,
                 model=Cnn4(maps=(8, 16, 16, 32), hidden=(64,), norm="batch", downsample="stride"),
                 augment="none",
-                epochs=6,
+                epochs=5,
                 batch_size=64,
                 moves=3,
+                ks=(0, 1, 5),
                 radii=(1e-6, 5e-6, RESOLVED),
                 watched_every=1,
-                n_watched=100,
+                n_watched=64,
                 watch_steps=10,
                 watch_queries=50,
-                n_val=200,
-                n_test=200,
-                checked=50,
+                n_val=150,
+                n_test=150,
+                checked=30,
                 n_measured=100,
             )
         return cls()
