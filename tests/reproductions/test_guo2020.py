@@ -365,7 +365,7 @@ def test_clean_accuracy_is_of_all_and_the_others_of_the_first(monkeypatch):
 
 def test_a_figure_asks_for_no_more_examples_than_all_its_networks_have():
     lab = SimpleNamespace(draw=lambda figure, runs: (type(figure).__name__, figure.n, figure.near))
-    source = replace(SHORT, networks=("cifar_lenet", "resnet"), resnet=replace(SHORT.resnet, n=300))
+    source = replace(SHORT, networks=("cifar_lenet", "resnet"), resnet=replace(SHORT.resnet, n=100))
     tasks = source._tasks("cifar_lenet", "resnet")
-    assert source._drawn(lab, 6, [{}, {}], tasks) == [("Guo6", 300, 20)]
+    assert source._drawn(lab, 6, [{}, {}], tasks) == [("Guo6", 100, 20)]
     assert replace(source, figures=(4,))._drawn(lab, 6, [{}, {}], tasks) == []
