@@ -49,6 +49,8 @@ def test_the_choice_is_the_best_sum_above_the_clean_floor(monkeypatch, clean, sc
     monkeypatch.setattr("meseta.reproductions.lab.has_diverged", lambda run: False)
     runs = ONE._by_rule(Task("mnist"), [Path("a"), Path("b"), Path("c")])
     assert runs[0] == Path(expected)
+    below = clean[expected] < 99
+    assert ("none reaches the floor" in ONE._remark(Task("mnist"), "Cross-Hölder", runs[0])) == below
     assert sorted(runs) == [Path("a"), Path("b"), Path("c")]
 
 
