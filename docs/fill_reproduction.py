@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from meseta.evaluation.record import read_record
 from meseta.report.reproduced import Part, claims_in_markdown, read_reproduced, settings_in_markdown, table_in_markdown
 
 DOCS = Path(__file__).resolve().parent
@@ -49,14 +50,18 @@ def _part(name: str, key: str) -> str:
 
 
 def take_over(folder: Path) -> None:
-    """Copy what was found, the records of all runs and the figures into `results/`."""
+    """Copy what was found, the records of all runs and the figures into `results/`.
+
+    Of the records the grids of surfaces and the pictures stay behind: they are large, and the figures show them.
+    """
     found = read_reproduced(folder)
     target = RESULTS / f"{found.paper}-{found.scale}"
     shutil.rmtree(target, ignore_errors=True)
     (target / "records").mkdir(parents=True)
     shutil.copy(folder / "reproduction.json", target)
     for record in sorted(folder.glob("runs/*/record.json")):
-        shutil.copy(record, target / "records" / f"{record.parent.name}.json")
+        light = read_record(record).model_copy(update={"surfaces": [], "pictured": []})
+        (target / "records" / f"{record.parent.name}.json").write_text(light.model_dump_json(indent=1) + "\n")
     for part in found.parts.values():
         for figure in part.figures:
             file = folder / "figures" / f"{figure}.png"
