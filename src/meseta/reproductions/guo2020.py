@@ -17,7 +17,7 @@ from meseta.errors import UserError, unknown_name
 from meseta.evaluation.record import read_record
 from meseta.models import Architecture, LeNet5, LeNet300100, ResNet31, VggLike
 from meseta.objectives import CrossLipschitz, Cure, Curvature, Erm, InputGradient, Jacobian, Objective
-from meseta.papers import Guo2, Guo4, Guo5, Guo6, Guo7
+from meseta.papers import Guo1, Guo2, Guo3, Guo4, Guo5, Guo6, Guo7
 from meseta.papers.guo2020 import RobustnessAgainstWeight, distances_of
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
@@ -413,7 +413,10 @@ class Guo2020(Reproduction):
         )
 
     def _propositions(self, lab: Lab) -> Part:
-        """Return what the propositions say on the reference models of MNIST, as printed and as they hold."""
+        """Return what the propositions say on the reference models of MNIST, as printed and as they hold.
+
+        Figures 1 and 3, which need no run, are drawn with them.
+        """
         tasks = self._tasks("mlp", "lenet", "mlp_ten", "lenet_ten")
         runs = [lab.train(self._reference(task, 0))[0] for task in tasks]
         for task, run in zip(tasks, runs, strict=True):
@@ -424,7 +427,8 @@ class Guo2020(Reproduction):
             for task, run in zip(tasks, runs, strict=True)
         ]
         names = [f"{task.title}, K = {task.classes}" for task in tasks]
-        return propositions(dict(zip(names, found, strict=True)))
+        figures = [lab.draw(Guo1(), []), lab.draw(Guo3(), [])]
+        return propositions(dict(zip(names, found, strict=True))).model_copy(update={"figures": figures})
 
     def _carried_out(
         self, lab: Lab, figure: type[RobustnessAgainstWeight], *keys: str
