@@ -133,7 +133,7 @@ NETWORKS = ("mlp", "lenet", "mlp_ten", "lenet_ten", "cifar_lenet", "vgg", "resne
 
 @dataclass(frozen=True, kw_only=True)
 class Guo2020(Reproduction):
-    """Cross-Lipschitz, Jacobian, input-gradient and curvature regularisation: figures 2 and 4 to 7, propositions.
+    """Cross-Lipschitz, Jacobian, input-gradient and curvature regularisation: figures 1 to 7, propositions.
 
     Reference models are trained plainly, then fine-tuned with every regulariser at every weight, and attacked with
     FGSM, PGD, DeepFool and C&W.
@@ -158,7 +158,7 @@ class Guo2020(Reproduction):
         searches: of C&W, values of its constant. cw_steps: of each.
         n_val: held-out examples of the choice of weights; None for all.
         n_theory: test examples on which the propositions are checked. theory_weights: of Proposition 3.4.
-        figures: which of the paper's there are.
+        figures: which of 2 and 4 to 7 are drawn; 1 and 3 stand beside the propositions.
     """
 
     paper: ClassVar[str] = "guo2020"
