@@ -16,7 +16,7 @@ from meseta.models import LeNet5, Mlp
 from meseta.objectives import AdversarialTraining, DecisionGradient, InputGradient, Sum
 from meseta.papers import Yu3, Yu4, Yu7
 from meseta.reproductions import Lab, yu2018
-from meseta.reproductions.lab import COLLAPSED, has_diverged
+from meseta.reproductions.lab import COLLAPSED, has_diverged, reaches
 from meseta.reproductions.yu2018 import (
     Choice,
     Trained,
@@ -41,7 +41,6 @@ from meseta.reproductions.yu2018_claims import (
     Sample,
     _grows,
     _nearer,
-    _reaches,
     adversarial_claim,
     cifar_claims,
     cost_claims,
@@ -116,7 +115,7 @@ def test_what_the_rule_did_not_choose_is_not_compared(claims, name):
 
 
 def test_accuracies_against_a_number_and_changes_of_differences():
-    assert [_reaches(value, 87.0, 500) for value in (91.8, 88.0, 80.0, None)] == [True, None, False, None]
+    assert [reaches(value, 87.0, 500) for value in (91.8, 88.0, 80.0, None)] == [True, None, False, None]
     assert _grows((50.0, 45.0), (60.0, 30.0), 1000)
     assert _grows((60.0, 30.0), (50.0, 45.0), 1000) is False
     assert _grows((50.0, 45.0), (60.0, 52.0), 1000) is None

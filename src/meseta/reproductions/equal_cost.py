@@ -14,7 +14,7 @@ from meseta import attacks
 from meseta.attacks import FGSM, PGD, FrankWolfe
 from meseta.autodiff import Decision
 from meseta.data import DataConfig
-from meseta.evaluation.record import Training, Verdict, read_record
+from meseta.evaluation.record import Verdict, read_record
 from meseta.models import Architecture, SiluCnn
 from meseta.objectives import (
     AdversarialTraining,
@@ -51,6 +51,7 @@ from meseta.reproductions.lab import (
     held_out,
     judged,
     judged_at,
+    training_seconds,
 )
 from meseta.schedules import Cosine, LinearWarmup
 from meseta.threat import Threat
@@ -339,13 +340,13 @@ class EqualCost(Reproduction):
         )
 
     def _table(self, name: str, found: Sequence["Judged"], threat: Threat, data: str) -> ReproducedTable:
-        plain = seconds(found[0].run)
+        plain = training_seconds(found[0].run)
         rows = [
             judged(
                 one.name,
                 [
                     Entry(ours=[one.step]),
-                    Entry(ours=[seconds(one.run) / plain]),
+                    Entry(ours=[training_seconds(one.run) / plain]),
                     Entry(ours=[one.clean]),
                     Entry(ours=accuracies([one.run], None, most=self.n_test)),
                     Entry(ours=accuracies([one.run], ATTACK, threat, most=self.n_test)),
@@ -505,13 +506,6 @@ def share_out(budget: int, step: float, examples: int) -> tuple[int, int]:
     return epochs, max(1, round(examples * budget / (step * epochs)))
 
 
-def training(run: Path) -> Training:
-    """Return how a run was trained."""
-    found = read_record(run).training
-    assert found is not None
-    return found
-
-
 def on_held_out(runs: Sequence[Path], threat: Threat) -> list[float | None]:
     """Return the accuracies in % that the attack of the choice leaves on the held-out split."""
     return accuracies(runs, ATTACK, threat, split="val")
@@ -529,11 +523,6 @@ def chosen_by(runs: Sequence[Path], plain: Path, threat: Threat) -> Path:
 def is_near(run: Path, plain: Path) -> bool:
     """Return whether a run is within 2 points of plain training on the held-out split."""
     return (held_out(run) or 0) >= (held_out(plain) or 0) - WITHIN
-
-
-def seconds(run: Path) -> float:
-    """Return the seconds of all training steps of a run."""
-    return training(run).seconds_per_epoch * training(run).epochs
 
 
 def setting(one: Judged) -> str:

@@ -22,7 +22,7 @@ from meseta.files import write_text
 from meseta.objectives import AdversarialTraining, Objective, Scheduled
 from meseta.papers import PaperFigure
 from meseta.papers.attacked import alone, by_attacks, evaluations, radii_by_norm
-from meseta.report.comparison import NORMS, eps_text, newcombe
+from meseta.report.comparison import NORMS, eps_text, newcombe, wilson
 from meseta.report.figure import Figure
 from meseta.report.printed import save
 from meseta.report.reproduced import Entry, Row
@@ -211,6 +211,13 @@ def held_out(run: Path) -> float | None:
     return None if value is None else 100 * value
 
 
+def training_seconds(run: Path) -> float:
+    """Return the seconds of all training steps of a run."""
+    training = read_record(run).training
+    assert training is not None
+    return training.seconds_per_epoch * training.epochs
+
+
 def accuracies(
     runs: Sequence[Path],
     attack: Attack | None,
@@ -287,6 +294,22 @@ def alike(first: float | None, second: float | None, n: int, *, within: float) -
     if -within <= low and high <= within:
         return True
     return False if low > within or high < -within else None
+
+
+def reaches(value: float | None, least: float, n: int) -> bool | None:
+    """Return whether a share in % of n examples is at least so much; None where its 95 % interval holds the limit.
+
+    A mean of n numbers from 0 to 1 varies no more than such a share.
+    """
+    if value is None:
+        return None
+    low, high = (100 * end for end in wilson(value / 100, n))
+    return True if low >= least else False if high < least else None
+
+
+def negated(answer: bool | None) -> bool | None:
+    """Return the opposite answer; None stays open."""
+    return None if answer is None else not answer
 
 
 def _between(first: float, second: float, n: int) -> tuple[float, float]:

@@ -22,7 +22,7 @@ from meseta.models import Cnn4, Network, ResNet18
 from meseta.objectives import AdversarialTraining, Erm, Objective, Soar
 from meseta.papers import Soar1, Soar2, Soar3, Soar4
 from meseta.papers.attacked import evaluations
-from meseta.report.comparison import eps_text, wilson
+from meseta.report.comparison import eps_text
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row, spelled
 from meseta.reproductions.base import PartOf, Reproduction, Scale
 from meseta.reproductions.lab import (
@@ -37,6 +37,8 @@ from meseta.reproductions.lab import (
     judged,
     judged_at,
     mean,
+    negated,
+    reaches,
     worst_cases,
 )
 from meseta.reproductions.linear_regression import descend, drawn, expected_loss, loss_under_attack
@@ -502,7 +504,7 @@ class Ma2020(Reproduction):
         gap = all_hold(
             answer
             for name in masked
-            for answer in (_at_least(white[name], HALF, n), exceeds(white[name], cnn[name], n, by=CLEAR))
+            for answer in (reaches(white[name], HALF, n), exceeds(white[name], cnn[name], n, by=CLEAR))
         )
         below_empty = _little([judged_pgd[name] for name in masked], n_judged)
         rounding_empty = _little([textbook[name] for name in masked], n)
@@ -529,7 +531,7 @@ class Ma2020(Reproduction):
                     answer
                     for name in masked
                     for answer in (
-                        _at_least(sure[name], CERTAIN, n_wide),
+                        reaches(sure[name], CERTAIN, n_wide),
                         exceeds(sure[name], sure["Standard"], n_wide),
                     )
                 ),
@@ -562,7 +564,7 @@ class Ma2020(Reproduction):
                     for name in masked
                     for answer in (
                         _flatter(loss[name], loss["Standard"]),
-                        _not(_flatter(decision[name], decision["Standard"])),
+                        negated(_flatter(decision[name], decision["Standard"])),
                     )
                 ),
                 evidence=_each(
@@ -1135,20 +1137,9 @@ def _linear_claims(rows: Sequence[Row], *, unmoved: bool) -> list[Claim]:
     ]
 
 
-def _at_least(value: float | None, least: float, n: int) -> bool | None:
-    """Return whether a share in % of n examples is at least so much; None where its 95 % interval holds the limit.
-
-    A mean of n numbers from 0 to 1 varies no more than such a share.
-    """
-    if value is None:
-        return None
-    low, high = (100 * end for end in wilson(value / 100, n))
-    return True if low >= least else False if high < least else None
-
-
 def _little(values: Sequence[float | None], n: int) -> str:
     """Return that a claim is about nothing, where PGD leaves any of the models next to nothing; else nothing."""
-    told = (_at_least(value, CLEAR, n) for value in values if value is not None)
+    told = (reaches(value, CLEAR, n) for value in values if value is not None)
     return "" if all(told) else NOTHING_LEFT
 
 
@@ -1157,10 +1148,6 @@ def _flatter(value: float | None, other: float | None) -> bool | None:
     if value is None or other is None:
         return None
     return True if value < (1 - TENTH) * other else False if value > (1 + TENTH) * other else None
-
-
-def _not(answer: bool | None) -> bool | None:
-    return None if answer is None else not answer
 
 
 def _less(value: float | None, other: float | None) -> float | None:

@@ -22,7 +22,17 @@ from meseta.papers import Haat1, Haat2, Haat3, Haat4, Haat5
 from meseta.report.comparison import MISSING, wilson
 from meseta.report.reproduced import Claim, Entry, Part, ReproducedTable, Row
 from meseta.reproductions.base import PartOf, Reproduction, Scale
-from meseta.reproductions.lab import Lab, accuracies, alike, all_hold, exceeds, held_out, judged, judged_at
+from meseta.reproductions.lab import (
+    Lab,
+    accuracies,
+    alike,
+    all_hold,
+    exceeds,
+    held_out,
+    judged,
+    judged_at,
+    training_seconds,
+)
 from meseta.schedules import Cyclic
 from meseta.threat import Threat
 from meseta.training import RunConfig, Sgd, Watch
@@ -304,7 +314,7 @@ class Mei2022(Reproduction):
 
     def _accuracy_table(self, runs: Mapping[str, Path], costs: Mapping[str, float]) -> ReproducedTable:
         threat, guess, data = self._threat(), self._guess(), read_record(runs["pgd"]).data
-        plain = seconds(runs["pgd"])
+        plain = training_seconds(runs["pgd"])
         rows = [
             judged(
                 label(name),
@@ -314,7 +324,7 @@ class Mei2022(Reproduction):
                     Entry(ours=accuracies([run], ATTACK, threat, most=self.n_test)),
                     Entry(ours=[costs[label(name)]]),
                     Entry(ours=[costs[label(name)] / costs[label("pgd")]]),
-                    Entry(ours=[seconds(run) / plain]),
+                    Entry(ours=[training_seconds(run) / plain]),
                 ],
                 [run],
                 threat,
@@ -695,13 +705,6 @@ def differences(radius: float) -> str:
 
 COARSE = differences(BASELINE[1])
 FINE = f"{COARSE}, in float64"
-
-
-def seconds(run: Path) -> float:
-    """Return the seconds of all training steps of a run."""
-    training = read_record(run).training
-    assert training is not None
-    return training.seconds_per_epoch * training.epochs
 
 
 def label(name: str) -> str:

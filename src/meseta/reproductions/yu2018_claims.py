@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import hypot
 
-from meseta.report.comparison import newcombe, wilson
+from meseta.report.comparison import newcombe
 from meseta.report.reproduced import Claim
-from meseta.reproductions.lab import alike, all_hold, exceeds, mean
+from meseta.reproductions.lab import alike, all_hold, exceeds, mean, negated, reaches
 
 MNIST_EPS = (0.1, 0.2, 0.3)
 CIFAR_EPS = (3 / 255, 6 / 255, 9 / 255)
@@ -82,7 +82,7 @@ def mnist_claims(cells: Cells, sample: Sample, unaffordable: Sequence[str]) -> l
     return [
         Claim(
             text=f"Ours keeps about 90 % (at least {NINETY:g}) under all attacks at ε = 0.1.",
-            holds=all_hold(_reaches(value, NINETY, n) for value in near),
+            holds=all_hold(reaches(value, NINETY, n) for value in near),
             evidence=f"FGSM, BIM and C&W leave {listed(near)} % ({sample}).",
         ),
         Claim(
@@ -124,7 +124,7 @@ def cifar_claims(cells: Cells, sample: Sample, unaffordable: Sequence[str]) -> l
         ),
         Claim(
             text=f"Ours is comparable to MinMax (at most {COMPARABLE:g} points behind) at 3/255.",
-            holds=all_hold(_not(exceeds(one, other, n, by=COMPARABLE)) for one, other in behind[0]),
+            holds=all_hold(negated(exceeds(one, other, n, by=COMPARABLE)) for one, other in behind[0]),
             evidence=f"MinMax keeps {listed(near, signed=True)} points more under FGSM, BIM and C&W ({sample}).",
         ),
         Claim(
@@ -161,7 +161,7 @@ def missed_claim(
     return Claim(
         text=f"The paper's attacks, {steps}, overstate robustness: finer steps from a random start, of which every "
         "iterate counts, leave more than a point less of Ours at one of the radii at least.",
-        holds=_not(all_hold(map(_not, told))),
+        holds=negated(all_hold(map(negated, told))),
         evidence=f"Of Ours the paper's three and the finer ones leave {', '.join(found)} ({sample}).",
         by="meseta",
     )
@@ -191,7 +191,7 @@ def weight_claims(
                 text=f"c = {PRINTED_WEIGHT} {'cannot' if unit else 'can'} be of the mean over the entries of |∇L| by "
                 f"inputs {span}, which is c = {weight:g} here: trained like this, that "
                 f"{f'costs {cost}' if unit else f'costs no more than {cost}'}.",
-                holds=much if unit else _not(much),
+                holds=much if unit else negated(much),
                 evidence=f"It costs {one(lost)} points on the held-out split (n = {n}, 1 seed), in the paper "
                 f"{published:.1f}; chosen here is c = {chosen:g}.",
                 by="meseta",
@@ -419,14 +419,6 @@ def _gap(pair: Sequence[float | None]) -> float | None:
     return None if value is None or other is None else value - other
 
 
-def _reaches(value: float | None, least: float, n: int) -> bool | None:
-    """Return whether an accuracy in % of n examples is at least so much; None where chance alone may decide."""
-    if value is None:
-        return None
-    low, high = wilson(value / 100, n)
-    return None if 100 * low < least <= 100 * high else 100 * low >= least
-
-
 def _grows(before: tuple[float | None, float | None], after: tuple[float | None, float | None], n: int) -> bool | None:
     """Return whether a difference of two accuracies in % is larger after than before.
 
@@ -458,10 +450,6 @@ def _nearer(triples: Sequence[tuple[float | None, float | None, float]], n: int)
         chances.append(50 * (high - low))
     gap, chance = sum(gaps) / len(gaps), sum(chances) / len(chances)
     return None if abs(gap) <= chance else gap > 0
-
-
-def _not(answer: bool | None) -> bool | None:
-    return None if answer is None else not answer
 
 
 def _every(values: Sequence[float | None], holds: Callable[[float], bool]) -> bool | None:
