@@ -22,7 +22,7 @@ ROWS = [
     {"evaluation"},
     {"training", "report"},
     {"workflow"},
-    {"looking"},
+    {"comparing", "looking"},
     {"papers"},
     {"reproductions"},
     {"cli"},

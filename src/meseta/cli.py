@@ -73,8 +73,8 @@ def _fail(message: str) -> int:
 
 def demo(arguments: list[str]) -> None:
     """Compare objectives as a recipe says, and write the report."""
+    from meseta.comparing import Comparison, compare
     from meseta.configuration import parse, parser
-    from meseta.workflow import Comparison, compare
 
     options = parser(Comparison, prog="meseta demo", description="Compare objectives side by side, as a recipe says.")
     require("report", "jinja2", "matplotlib", "plotly")  # before hours of training, not after
