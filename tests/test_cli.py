@@ -84,7 +84,7 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path)
         shutil.copytree(run, folder)
     options = ["--eps", "0.05", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
     assert main(["evaluate", str(whole), *options]) == 0
-    unfinished = dead / "evaluation.unfinished"
+    unfinished = dead / "unfinished"
     code = killed(["evaluate", str(dead), *options], lambda: len(list(unfinished.glob("*/[!.]*.json"))) > 1)
     assert code == -signal.SIGKILL
     assert read_record(dead) == read_record(run)
@@ -93,16 +93,6 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path)
     assert kept
     assert not unfinished.exists()
     assert figures(dead) == figures(whole)
-
-
-def test_several_processes_write_the_same_record_as_one(run, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    for folder, processes in ((one, "1"), (two, "2")):
-        shutil.copytree(run, folder)
-        options = ["--suite", "quick", "--eps", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
-        assert main(["evaluate", str(folder), *options, "--processes", processes]) == 0
-    assert figures(one) == figures(two)
-    assert not (two / "evaluation.unfinished").exists()
 
 
 def figures(folder):

@@ -12,7 +12,8 @@ ROOT = Path(meseta.__file__).parent
 # Each part may import what stands before it. Parts in one row do not import one another, but for the arrows below.
 ROWS = [
     {"version", "lazy", "shapes", "errors"},
-    {"files", "checks", "processes"},
+    {"files", "checks"},
+    {"processes"},
     {"linalg", "schedules"},
     {"autodiff", "threat"},
     {"geometry", "attacks", "models", "data"},
@@ -31,7 +32,7 @@ ROWS = [
 RANK = {part: rank for rank, row in enumerate(ROWS) for part in row}
 ARROWS = {("configuration", "registry")}
 HEAVY = {
-    "lightning": {"training"},
+    "lightning": {"training", "processes"},
     "datasets": {"data"},
     "sklearn": {"data"},
     "PIL": {"data", "report"},

@@ -1,7 +1,7 @@
 """Check a caller's model, inputs and labels, in one place; borrow a model's mode and put it back."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from numbers import Real
 
@@ -86,6 +86,12 @@ def whole(name: str, value: int, least: int) -> None:
     """Raise unless `value` is a whole number from `least` to 2^63 - 1."""
     if not (isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63):
         raise UserError(f"`{name}` must be a whole number, at least {least}, got {value!r}.")
+
+
+def one_of(name: str, value: object, known: Sequence[str]) -> None:
+    """Raise unless `value` is one of the known words."""
+    if value not in known:
+        raise UserError(f"`{name}` must be {', '.join(known[:-1])} or {known[-1]}, got {value!r}.")
 
 
 def instance_of(name: str, value: object, kind: type) -> None:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from meseta.errors import UserError, printable, require, unknown_name
+from meseta.processes import rank
 from meseta.version import __version__
 
 if TYPE_CHECKING:
     from meseta.evaluation.record import Masking, Record
+    from meseta.processes import Team
     from meseta.report.figure import Figure
     from meseta.reproductions import Scale
     from meseta.workflow import Run
@@ -67,7 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    print(f"meseta: error: {printable(message)}", file=sys.stderr)
+    others = (
+        f" (process {rank})" if (rank := os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") != "0" else ""
+    )
+    print(f"meseta: error{others}: {printable(message)}", file=sys.stderr)
     return 2
 
 
@@ -94,8 +99,9 @@ def train(arguments: list[str]) -> None:
 
     options = parser(RunConfig, prog="meseta train", description="Train one run and write its folder.")
     config, _ = parse(options, RunConfig, _with_recipes(arguments))
-    folder = train_run(config, progress=sys.stderr.isatty())
-    _say(f"trained {folder}; next: meseta evaluate {folder}")
+    folder = train_run(config, progress=sys.stderr.isatty(), say=_say)
+    if rank() == 0:
+        _say(f"trained {folder}; next: meseta evaluate {folder}")
 
 
 def evaluate(arguments: list[str]) -> None:
@@ -111,10 +117,11 @@ def evaluate(arguments: list[str]) -> None:
         "attacks. `--norm NORM --eps EPS ...` may be repeated and stands for --threats. After an interruption the same "
         "command goes on where it stopped.",
     )
-    options.add_argument("--processes", type=int, default=1, help="how many share the work")
-    config, run, parsed = _with_run(options, EvaluateConfig, _threats(arguments))
-    with _progress("checking, then attacking", len(run.examples(config.split, config.n))) as advance:
-        record = evaluate_run(run, config, processes=parsed["processes"], progress=advance, examined=_say_verdict)
+    config, run, team = _with_run(options, EvaluateConfig, _threats(arguments))
+    with _progress("checking, then attacking", len(run.examples(config.split, config.n)), team) as advance:
+        record = evaluate_run(run, config, team=team, progress=advance, examined=_say_verdict)
+    if not team.leads:
+        return
     _say_doubt(record.evaluation.masking if record.evaluation else None)
     if run.record.evaluation is not None:
         _say("the earlier evaluation in this run's record was replaced")
@@ -146,11 +153,13 @@ def measure(arguments: list[str]) -> None:
     from meseta.workflow import MeasureConfig, measure_run
 
     options = parser(MeasureConfig, prog="meseta measure", description="Curvature and gradients of a run.")
-    config, run, _ = _with_run(options, MeasureConfig, arguments)
+    config, run, team = _with_run(options, MeasureConfig, arguments)
     check_folder(run.folder / "figures")
     total = len(run.examples(config.split, config.n)) * len(config.measures)
-    with _progress("measuring", total) as advance:
-        record = measure_run(run, config, progress=advance)
+    with _progress("measuring", total, team) as advance:
+        record = measure_run(run, config, team=team, progress=advance)
+    if not team.leads:
+        return
     _show([record])
     _draw(record, run.folder / "figures")
 
@@ -166,14 +175,16 @@ def certify(arguments: list[str]) -> None:
         prog="meseta certify",
         description="Certified radii, estimates, proxies and the smallest attacks of a run, per example.",
     )
-    config, run, _ = _with_run(options, CertifyConfig, arguments)
+    config, run, team = _with_run(options, CertifyConfig, arguments)
     check_folder(run.folder / "figures")
     config, refused = settle(run, config)
-    for reason in refused:
+    for reason in refused if team.leads else []:
         _say(f"left out: {reason}")
     total = len(run.examples(config.split, config.n)) * len(config.sections())
-    with _progress("certifying", total) as advance:
-        record = certify_run(run, config, progress=advance)
+    with _progress("certifying", total, team) as advance:
+        record = certify_run(run, config, team=team, progress=advance)
+    if not team.leads:
+        return
     _show([record])
     _draw(record, run.folder / "figures")
 
@@ -424,15 +435,19 @@ VERBS = {
 _RECIPES = Path(__file__).parent / "recipes"
 
 
-def _with_run(options: Any, config: "type[Config]", arguments: Sequence[str]) -> "tuple[Config, Run, Any]":
-    """Return the settings and the loaded run of a verb that works on one, and all that was parsed."""
+def _with_run(options: Any, config: "type[Config]", arguments: Sequence[str]) -> "tuple[Config, Run, Team]":
+    """Return the settings of a verb that works on one run, that run, and the processes that share the work."""
     from meseta.configuration import parse
+    from meseta.processes import join
     from meseta.workflow import load_run
 
     options.add_argument("run", type=str, help="folder of a run")
     options.add_argument("--device", type=str, default=None, help="cpu, cuda, ...; the GPU if there is one")
+    options.add_argument("--devices", type=int, default=1, help="processes that share the work, on each machine")
+    options.add_argument("--nodes", type=int, default=1, help="machines, which all see the run's folder")
     settings, parsed = parse(options, config, arguments)
-    return settings, load_run(Path(parsed["run"]), device=parsed["device"]), parsed
+    team, device = join(parsed["devices"], parsed["nodes"], parsed["device"])
+    return settings, load_run(Path(parsed["run"]), device=device), team
 
 
 def _recipe(name: str) -> Path:
@@ -570,10 +585,12 @@ def _say(text: str) -> None:
 
 
 @contextmanager
-def _progress(what: str, total: int) -> Iterator[Any]:
+def _progress(what: str, total: int, team: "Team | None" = None) -> Iterator[Any]:
+    """Show how far this process is, which leads a team of which all have as much to do."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task(what, total=total)
+    hidden = not sys.stderr.isatty() or (team is not None and not team.leads)
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as bar:
+        task = bar.add_task(what, total=total / (team.size if team else 1))
         yield lambda n: bar.advance(task, n)

@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from shutil import rmtree
 
-from meseta.configuration import dump, read
 from meseta.errors import UserError
 from meseta.evaluation.record import Record, read_record
 from meseta.objectives import Objective
-from meseta.training import RunConfig, train
+from meseta.training import RunConfig, check_same, train
 from meseta.workflow import (
     CertifyConfig,
     EvaluateConfig,
@@ -69,8 +67,7 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
     """Train, evaluate and measure every run of a comparison; what an earlier call finished is kept.
 
     A finished run with the same configuration is not trained again, and one that was evaluated and measured with the
-    same settings is left alone, so that an interrupted comparison goes on where it stopped. An unfinished run is
-    trained again from the start.
+    same settings is left alone, so that an interrupted comparison goes on where it stopped.
 
     Raises:
         UserError: a run of that name exists with another configuration; nothing is changed then.
@@ -90,7 +87,7 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
 
 
 def keep_trained(config: RunConfig, *, progress: bool = False, say: Callable[[str], object] = print) -> Path:
-    """Train a run unless its folder holds it, finished, and return that; an unfinished one is trained from the start.
+    """Train a run unless its folder holds it, finished, and return that; an unfinished training goes on.
 
     Raises:
         UserError: the folder holds a run with another configuration; nothing is changed then.
@@ -99,9 +96,7 @@ def keep_trained(config: RunConfig, *, progress: bool = False, say: Callable[[st
     folder = Path(config.out) / config.run_name
     if not (folder / "record.json").exists():
         say(f"{config.run_name}: training {config.objective!r}")
-        if folder.exists():
-            rmtree(folder)
-        train(config, progress=progress)
+        train(config, progress=progress, say=say)
     return folder
 
 
@@ -129,27 +124,6 @@ def keep_certified(folder: Path, config: CertifyConfig, *, say: Callable[[str], 
     if not _certified(run, settle(run, config)[0]):
         say(f"{run.record.name}: certifying")
         certify_run(run, config)
-
-
-def check_same(run: RunConfig) -> None:
-    """Raise where the folder of a run holds one with another configuration."""
-    folder = Path(run.out) / run.run_name
-    written = folder / "config.yaml"
-    if folder.exists() and any(folder.iterdir()) and not (written.exists() and _says(written, run)):
-        raise UserError(
-            f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
-            "or remove it first."
-        )
-
-
-def _says(written: Path, run: RunConfig) -> bool:
-    """Return whether a file holds this configuration, or did before a later setting came in."""
-    return written.read_text() == dump(run) or _placed(read(RunConfig, written)) == _placed(run)
-
-
-def _placed(run: RunConfig) -> RunConfig:
-    """Return a configuration whose paths are whole, and which may lie anywhere."""
-    return replace(run, out="", start_from=run.start_from and str(Path(run.start_from).resolve()))
 
 
 def _evaluated(run: Run, config: EvaluateConfig, beside: bool = False) -> bool:

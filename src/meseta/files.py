@@ -1,10 +1,14 @@
-"""Files written whole or not at all, and run folders that never overwrite one another."""
+"""Files written whole or not at all, and locks that end with their process."""
 
 import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
+
+from filelock import FileLock, Timeout
 
 from meseta.errors import UserError
 
@@ -48,11 +52,34 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"output folder: {there} cannot be written into. Give another folder.")
 
 
-def check_new_folder(folder: Path) -> None:
-    """Raise where `folder` already holds something: a run is never overwritten."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"output folder: {folder} is a file. Give another folder.")
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(
-            f"output folder: {folder} already holds a run. Give another name or folder, or remove it first."
-        )
+LOCK = ".lock"
+"""The file in a run's folder that is locked while one process writes there."""
+
+
+@contextmanager
+def locked(folder: Path, held: str, *, wait: float = 0) -> Iterator[None]:
+    """Hold the lock of a folder for the block, and make the folder; the lock ends with the process, however that ends.
+
+    Args:
+        folder: what is written into.
+        held: what to say of the folder where another process holds its lock, such as "is being trained".
+        wait: seconds to wait for the other.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=wait):
+            yield
+    except Timeout:
+        raise UserError(f"{folder} {held}. Wait until that has ended.") from None
+
+
+def clear(folder: Path) -> None:
+    """Remove all that a folder holds but its lock."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            rmtree(path)
+        elif path.name != LOCK:
+            path.unlink()

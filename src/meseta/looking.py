@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,7 +14,7 @@ from meseta.checks import positive, whole
 from meseta.errors import UserError
 from meseta.evaluation.gradients import picture_gradients
 from meseta.evaluation.profiles import profile
-from meseta.evaluation.record import Pictured, Record, Surface, read_record
+from meseta.evaluation.record import Pictured, Record, Surface
 from meseta.evaluation.surfaces import parameter_surface, surface
 from meseta.geometry import Expansion
 from meseta.surfaces import Adversarial, Axis, Random, Towards, two
@@ -142,8 +143,11 @@ def profile_run(run: Run, config: ProfileConfig) -> Record:
     x, y = run.chosen(config.split, config.indices)
     found = profile(run.model, x, y, expansion=config.expansion, indices=config.indices, split=config.split)
     new = {(one.settings, one.split, one.index) for one in found}
-    kept = [one for one in read_record(run.folder).profiles if (one.settings, one.split, one.index) not in new]
-    return update(run.folder, profiles=[*kept, *found])
+
+    def sections(record: Record) -> dict[str, object]:
+        return {"profiles": [*(p for p in record.profiles if (p.settings, p.split, p.index) not in new), *found]}
+
+    return update(run.folder, sections)
 
 
 def picture_run(run: Run, config: PictureConfig) -> Record:
@@ -153,8 +157,10 @@ def picture_run(run: Run, config: PictureConfig) -> Record:
         run.model, x, y, field=config.field, indices=config.indices, hessian=config.hessian, split=config.split
     )
     new = {_subject(one) for one in found}
-    kept = [one for one in read_record(run.folder).pictured if _subject(one) not in new]
-    return update(run.folder, pictured=[*kept, *found])
+    return update(
+        run.folder,
+        lambda record: {"pictured": [*(one for one in record.pictured if _subject(one) not in new), *found]},
+    )
 
 
 def _subject(one: Pictured) -> tuple[object, ...]:
@@ -179,12 +185,18 @@ def surface_runs(runs: Sequence[Run], config: SurfaceConfig, *, progress: Progre
     for run in runs:
         axes_of = run if config.own_axes else runs[0]
         section = _surface(run, axes_of, config, config.threat(runs[0]), progress)
-        kept = read_record(run.folder).surfaces
-        same = (section.settings, section.plane, section.split, section.index)
-        others = [one for one in kept if (one.settings, one.plane, one.split, one.index) != same]
-        update(run.folder, surfaces=[*others, section])
+        update(run.folder, partial(_with, section))
         found.append(section)
     return found
+
+
+def _with(section: Surface, record: Record) -> dict[str, object]:
+    """Return the surfaces of a record with a new one in place of the same at the same example."""
+
+    def subject(one: Surface) -> tuple[object, ...]:
+        return one.settings, one.plane, one.split, one.index
+
+    return {"surfaces": [*(one for one in record.surfaces if subject(one) != subject(section)), section]}
 
 
 def _surface(run: Run, axes_of: Run, config: SurfaceConfig, threat: Threat, progress: Progress | None) -> Surface:

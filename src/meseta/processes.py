@@ -1,113 +1,105 @@
-"""Processes on one machine that share a task, each of which tells how far it is."""
+"""Processes, on one machine or several, that share a task."""
 
 import os
-import sys
 from collections.abc import Callable
-from contextlib import suppress
-from queue import Empty
-from typing import Any, Self
+from dataclasses import dataclass
+from datetime import timedelta
 
-import torch
+from meseta.checks import whole
+from meseta.errors import MissingExtra, UserError
 
-from meseta.errors import UserError
-
-Progress = Callable[[float], object]
-Task = Callable[..., object]
-"""Called as task(*arguments, device=..., shard=(i, m), progress=...)."""
+TIMEOUT = timedelta(hours=2)
+"""How long processes wait for one another: while one looks at an epoch, or checks for masking, the others do."""
 
 
-class Workers:
-    """Processes 1 to m - 1 of m, for a block in which this process does its own share, number 0.
+@dataclass(frozen=True)
+class Team:
+    """This process among those that share a task; alone unless `join` says otherwise.
 
-    The threads of torch, and its GPUs where the device is all of them, are divided among the processes. Leaving the
-    block waits for all of them; an exception inside ends them.
-
-    Args:
-        m: how many processes share the task, with this one.
-        device: of this process; "cuda" without a number for one GPU each.
-        task: what each of them does; it must be importable, and its arguments picklable.
-        arguments: of the task.
+    Attributes:
+        rank: its number, from 0.
+        size: how many there are.
+        wait: returns when all of them have called it.
     """
 
-    def __init__(self, m: int, device: torch.device, task: Task, *arguments: object) -> None:
-        context = torch.multiprocessing.get_context("spawn")
-        self._threads = torch.get_num_threads()
-        self._share = max(1, self._threads // m)
-        self._queue: Any = context.Queue()
-        self._workers = [
-            context.Process(
-                target=_work,
-                args=(task, arguments, _device(device, i), (i, m), self._share, os.getpid(), self._queue),
-            )
-            for i in range(1, m)
-        ]
-        self._progress: Progress = lambda done: None
+    rank: int = 0
+    size: int = 1
+    wait: Callable[[], None] = lambda: None
 
-    def __enter__(self) -> Self:
-        torch.set_num_threads(self._share)
-        return self
-
-    def start(self) -> None:
-        """Start them."""
-        for worker in self._workers:
-            worker.start()
-
-    def watched(self, progress: Progress | None) -> Progress:
-        """Return a function to call with this process's progress, which passes on everybody's."""
-        self._progress = progress or self._progress
-
-        def advance(done: float) -> None:
-            self._progress(done)
-            self._drain()
-
-        return advance
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        torch.set_num_threads(self._threads)
-        started = [worker for worker in self._workers if worker.pid is not None]
-        if kind is not None:
-            for worker in started:
-                worker.terminate()
-        for worker in started:
-            while worker.is_alive():
-                self._drain()  # a full queue would keep it from ending
-                worker.join(0.1)
-        self._drain()
-        failed = [worker.exitcode for worker in started if worker.exitcode != 0]
-        if kind is None and failed:
-            raise UserError(
-                f"`processes`: {len(failed)} of {len(started) + 1} ended with exit code {failed[0]}. What is finished "
-                "is kept: run the same command again, with fewer processes where memory was short."
-            )
-
-    def _drain(self) -> None:
-        with suppress(Empty):
-            while True:
-                self._progress(self._queue.get_nowait())
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
 
 
-def _device(device: torch.device, i: int) -> str:
-    if device.type == "cuda" and device.index is None:
-        return f"cuda:{i % torch.cuda.device_count()}"
-    return str(device)
+def join(devices: int, nodes: int, device: str | None) -> tuple[Team, str | None]:
+    """Return the team of this process and its device, after Lightning has started the others.
 
+    On one machine Lightning runs the same program again, with the same arguments, for each further process. Under
+    `torchrun` and SLURM, and on several machines, they are started already, and only meet here.
 
-def _work(
-    task: Task,
-    arguments: tuple[object, ...],
-    device: str,
-    shard: tuple[int, int],
-    threads: int,
-    parent: int,
-    queue: Any,
-) -> None:
-    def progress(done: float) -> None:
-        if os.getppid() != parent:
-            sys.exit("meseta: the process that this one worked for has ended")
-        queue.put(done)
+    Args:
+        devices: processes on each machine; each has a GPU of its own, where there are any.
+        nodes: machines.
+        device: "cpu" to leave the GPUs alone, or None; with one process whatever it is called.
 
-    torch.set_num_threads(threads)
+    Raises:
+        UserError: a device by its number, fewer devices than asked for, or another number of processes already started.
+    """
+    whole("devices", devices, 1)
+    whole("nodes", nodes, 1)
+    check_world(devices, nodes)
+    if devices * nodes == 1:
+        return Team(), device
+    if device not in (None, "cpu", "cuda"):
+        raise UserError(
+            f"`device`: {device} is one device, and {devices * nodes} processes need one each. Leave it out."
+        )
     try:
-        task(*arguments, device=device, shard=shard, progress=progress)
-    except UserError as error:
-        sys.exit(f"meseta: error: {error}")
+        from lightning.fabric import Fabric
+        from lightning.fabric.strategies.ddp import DDPStrategy
+    except ModuleNotFoundError as error:
+        raise MissingExtra(str(error.name), "train") from None
+    accelerator = {None: "auto", "cpu": "cpu", "cuda": "gpu"}[device]
+    try:
+        strategy = DDPStrategy(timeout=TIMEOUT)
+        fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"`devices`: {str(error).splitlines()[0]}") from None
+    fabric.launch()
+
+    def wait() -> None:
+        try:
+            fabric.barrier()
+        except RuntimeError as error:
+            raise another_ended(error) from None
+
+    return Team(fabric.global_rank, fabric.world_size, wait), str(fabric.device)
+
+
+def rank() -> int:
+    """Return the number of this process among those that Lightning, torchrun or SLURM has started together."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("NODE_RANK", 0))
+
+
+def check_world(devices: int, nodes: int) -> None:
+    """Raise where torchrun has started another number of processes than is asked for."""
+    started = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else devices * nodes
+    if started != devices * nodes:
+        raise UserError(
+            f"`devices`: torchrun has started {started} processes, and --devices {devices} --nodes {nodes} asks for "
+            f"{devices * nodes}. Give both the same."
+        )
+
+
+def another_ended(error: RuntimeError) -> UserError:
+    """Return what to tell the user where a process waits for one that has ended; raise any other error."""
+    lost = ("gloo", "Connection closed", "Connection reset", "NCCL", "Broken pipe")
+    if not any(sign in str(error) for sign in lost):
+        raise error
+    return UserError(
+        "`devices`: another of the processes has ended. What is finished is kept: run the same command again."
+    )

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from shutil import rmtree
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,22 +21,24 @@ from meseta.configuration import read
 from meseta.data import ImageData, Split, batches
 from meseta.errors import UserError
 from meseta.evaluation.judge import predict
-from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
+from meseta.evaluation.ledger import digest, fingerprint
 from meseta.evaluation.masking import MaskingCheck
 from meseta.evaluation.nearest import distances
 from meseta.evaluation.pictures import is_image, pictured
-from meseta.evaluation.record import Bounded, Evaluation, Masking, Pictured, Record, read_record, write_record
+from meseta.evaluation.record import Bounded, Evaluation, Masking, Measured, Pictured, Record, read_record, write_record
 from meseta.evaluation.robustness import evaluate, transferred_from
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
+from meseta.files import locked
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
-from meseta.processes import Workers
+from meseta.processes import Team
 from meseta.threat import Norm, Threat
 from meseta.training import RunConfig
 
 SplitName = Literal["train", "val", "test"]
 Progress = Callable[[int], None]
+ALONE = Team()
 
 
 INPUT_VALUES = 2**18
@@ -233,73 +235,87 @@ def evaluate_run(
     run: Run,
     config: EvaluateConfig,
     *,
-    processes: int = 1,
+    team: Team = ALONE,
     beside: bool = False,
     progress: Callable[[float], object] | None = None,
     examined: Callable[[Masking | None], object] | None = None,
 ) -> Record:
     """Attack a run, write the result into its record and return that; other sections of it are kept.
 
-    What is finished lies in the run's folder until the end, so that a call after an interruption goes on from there.
+    What is finished lies in the run's folder until the record has it, so that a call after an interruption goes on.
 
     Args:
         run: a finished run.
         config: what it is attacked with.
-        processes: how many share the work; the figures do not depend on it.
+        team: of processes that share the work, each of which calls this; the figures do not depend on it.
         beside: keep the evaluation that stands for the run, and put this one beside it.
-        progress: called with how many examples were done since the last call, in parts.
+        progress: called with how many examples this process did since the last call, in parts.
         examined: called with what the masking checks found, before the attacks.
     """
-    whole("processes", processes, 1)
     sources = source_models(run, config.sources)
     settings = evaluation_settings(config, sources)
     keep = run.folder / UNFINISHED / settings[:16]
-    nearest = [_nearest(run, config, suite, keep) for suite in by_norm(config.nearest)]
+    nearest = [_nearest(run, config, suite, keep, team) for suite in by_norm(config.nearest)]
     attack = partial(_evaluate, run, config, sources, nearest, keep)
-    m = min(processes, -(-len(run.examples(config.split, config.n)) // config.batch_size))
-    if m > 1:
-        with Workers(m, run.device, _share_of_evaluation, run.folder, config, nearest, keep) as workers:
+    section: Evaluation | None
+    if team.size == 1:
+        section = attack(progress=progress, examined=examined)
+    else:
+        batches = -(-len(run.examples(config.split, config.n)) // config.batch_size)
+        if team.leads:
 
-            def start(masking: Masking | None) -> None:  # after the checks, whose findings the others read
+            def begin(masking: Masking | None) -> None:  # after the checks, whose findings the others read
                 if examined:
                     examined(masking)
-                workers.start()
+                team.wait()
 
-            attack(shard=(0, m), progress=workers.watched(progress), examined=start)
-        section = attack()  # all is done, and added up
-    else:
-        section = attack(progress=progress, examined=examined)
-    section = section.model_copy(update={"settings": settings})
-    before = read_record(run.folder)
-    others = [one for one in before.other_evaluations if one.settings != settings]
-    found: dict[str, object] = {"other_evaluations": [*others, section]}
-    if not beside:
-        gradients = [one for one in before.pictured if one.kind != "adversarial"]
-        found = {"evaluation": section, "pictured": [*gradients, *_pictured(run, config)]}
-    record = update(
-        run.folder,
-        bounds=_replaced(before.bounds, nearest),
-        **found,
-    )
-    rmtree(keep, ignore_errors=True)
-    with suppress(OSError):  # another evaluation's lies there
-        keep.parent.rmdir()
-    return record
+            attack(shard=_shard(team, batches), progress=progress, examined=begin)
+        else:
+            team.wait()
+            if shard := _shard(team, batches):
+                attack(shard=shard, progress=progress)
+        team.wait()
+        section = attack() if team.leads else None  # all is done, and added up
+    if section:
+        section = section.model_copy(update={"settings": settings})
+        pictured = [] if beside else _pictured(run, config)
+        update(run.folder, lambda record: _with_evaluation(record, section, nearest, pictured, beside))
+        _remove(keep)
+    team.wait()
+    return read_record(run.folder)
 
 
-UNFINISHED = "evaluation.unfinished"
-"""The folder, in that of the run, of what evaluations have finished so far, one folder each."""
+def _with_evaluation(
+    record: Record, section: Evaluation, nearest: Sequence[Bounded], pictured: Sequence[Pictured], beside: bool
+) -> dict[str, object]:
+    """Return the sections of a record with an evaluation that stands for the run, or beside the one that does."""
+    bounds = _with_bounds(nearest, record)
+    if beside:
+        others = [one for one in record.other_evaluations if one.settings != section.settings]
+        return bounds | {"other_evaluations": [*others, section]}
+    gradients = [one for one in record.pictured if one.kind != "adversarial"]
+    return bounds | {"evaluation": section, "pictured": [*gradients, *pictured]}
 
 
-def _nearest(run: Run, config: EvaluateConfig, suite: Sequence[MinimumNormAttack], keep: Path) -> Bounded:
-    """Return the smallest distances that attacks of one norm find; kept, as steps of the evaluation are."""
-    ledger, key = Ledger(keep), digest(fingerprint(run.model), repr(suite))
-    found = parsed(Bounded, ledger.get(key))
-    if found is None:
-        examples = run.batches(config.split, config.n, config.batch_size)
-        found = distances(run.model, examples, attacks=suite, seed=config.seed, split=config.split)
-        ledger.put(key, found.model_dump_json())
-    return found
+UNFINISHED = "unfinished"
+"""The folder, in that of the run, of what evaluations and measures have finished so far, one folder each."""
+
+
+def _shard(team: Team, batches: int) -> tuple[int, int] | None:
+    """Return the share of a member of the team; None where there are fewer batches than members."""
+    m = min(team.size, batches)
+    return (team.rank, m) if team.rank < m else None
+
+
+def _nearest(run: Run, config: EvaluateConfig, suite: Sequence[MinimumNormAttack], keep: Path, team: Team) -> Bounded:
+    """Return the smallest distances that attacks of one norm find, a share of them by each of the team."""
+    batches = partial(run.batches, config.split, config.n, config.batch_size)
+    take = partial(distances, run.model, attacks=suite, seed=config.seed, split=config.split, keep=keep)
+    if team.size > 1:
+        if shard := _shard(team, sum(1 for _ in batches())):
+            take(batches(), shard=shard)
+        team.wait()
+    return take(batches())
 
 
 def _pictured(run: Run, config: EvaluateConfig) -> list[Pictured]:
@@ -355,22 +371,58 @@ def source_models(run: Run, folders: Sequence[str]) -> dict[str, Model]:
     return models
 
 
-def _share_of_evaluation(
-    folder: Path, config: EvaluateConfig, nearest: Sequence[Bounded], keep: Path, *, device: str, **options: Any
-) -> None:
-    """Take one shard of an evaluation; what is finished goes into the folder to keep."""
-    run = load_run(folder, device=device)
-    _evaluate(run, config, source_models(run, config.sources), nearest, keep, **options)
+def measure_run(run: Run, config: MeasureConfig, *, team: Team = ALONE, progress: Progress | None = None) -> Record:
+    """Measure a run, write the results into its record and return that; other measures in it are kept.
 
-
-def measure_run(run: Run, config: MeasureConfig, *, progress: Progress | None = None) -> Record:
-    """Measure a run, write the results into its record and return that; other measures in it are kept."""
+    What is finished is kept, as by `evaluate_run`; `team` and `progress` as there.
+    """
     for chosen in config.measures:
-        examples = run.batches(config.split, config.n, config.batch_size)
-        section = measure(run.model, examples, measure=chosen, split=config.split, progress=progress)
-        kept = [m for m in read_record(run.folder).measures if (m.measure, m.split) != (section.measure, section.split)]
-        update(run.folder, measures=[*kept, section])  # each at once, so that a later one that fails loses nothing
+        batches = partial(run.batches, config.split, config.n, config.batch_size)
+        take = partial(measure, run.model, measure=chosen, split=config.split)
+        section = _shared(run, take, batches, f"{chosen!r} {config}", team, progress)
+        if section:  # written at once, so that a later one that fails loses nothing
+            update(run.folder, partial(_with_measure, section))
+        team.wait()
     return read_record(run.folder)
+
+
+def _with_measure(new: Measured, record: Record) -> dict[str, object]:
+    """Return the measures of a record with a new one in place of the same on the same split."""
+    others = [one for one in record.measures if (one.measure, one.split) != (new.measure, new.split)]
+    return {"measures": [*others, new]}
+
+
+Kind = TypeVar("Kind")
+
+
+def _shared(
+    run: Run,
+    take: Callable[..., Kind],
+    batches: Callable[[], Iterator[tuple[Tensor, Tensor]]],
+    settings: str,
+    team: Team,
+    progress: Callable[[int], None] | None,
+) -> Kind | None:
+    """Return what is taken of all batches, a share by each of the team; None for those who do not lead it."""
+    keep = run.folder / UNFINISHED / digest(settings)[:16]
+    if team.size == 1:
+        section = take(batches(), keep=keep, progress=progress)
+    else:
+        if shard := _shard(team, sum(1 for _ in batches())):
+            take(batches(), keep=keep, shard=shard, progress=progress)
+        team.wait()
+        if not team.leads:
+            return None
+        section = take(batches(), keep=keep)  # all is done, and added up
+    _remove(keep)
+    return section
+
+
+def _remove(keep: Path) -> None:
+    """Remove what was kept until a section was finished."""
+    rmtree(keep, ignore_errors=True)
+    with suppress(OSError):  # another section's lies there
+        keep.parent.rmdir()
 
 
 WIDE = 2048
@@ -408,24 +460,31 @@ def settle(run: Run, config: CertifyConfig) -> tuple[CertifyConfig, list[str]]:
     return replace(config, bounds=tuple(covering)), refused
 
 
-def certify_run(run: Run, config: CertifyConfig, *, progress: Progress | None = None) -> Record:
-    """Take bounds on a run, write the results into its record and return that; other bounds in it are kept."""
+def certify_run(run: Run, config: CertifyConfig, *, team: Team = ALONE, progress: Progress | None = None) -> Record:
+    """Take bounds on a run, write the results into its record and return that; other bounds in it are kept.
+
+    What is finished is kept, as by `evaluate_run`; `team` and `progress` as there.
+    """
     config, _ = settle(run, config)
     taken: list[Callable[..., Bounded]] = [
         *(partial(certify, bound=bound) for bound in config.bounds or ()),
         *(partial(distances, attacks=suite) for suite in by_norm(config.attacks)),
     ]
-    for take in taken:
-        examples = run.batches(config.split, config.n, config.batch_size, most=256)
-        section = take(run.model, examples, split=config.split, progress=progress)
-        update(run.folder, bounds=_replaced(read_record(run.folder).bounds, [section]))
+    batches = partial(run.batches, config.split, config.n, config.batch_size, most=256)
+    for take, name in zip(taken, config.sections(), strict=True):
+        section = _shared(
+            run, partial(take, run.model, split=config.split), batches, f"{name} {config}", team, progress
+        )
+        if section:
+            update(run.folder, partial(_with_bounds, [section]))
+        team.wait()
     return read_record(run.folder)
 
 
-def _replaced(bounds: Sequence[Bounded], by: Sequence[Bounded]) -> list[Bounded]:
-    """Return bounds with new ones in place of those with the same settings."""
-    new = {(b.bound, b.split) for b in by}
-    return [*(b for b in bounds if (b.bound, b.split) not in new), *by]
+def _with_bounds(new: Sequence[Bounded], record: Record) -> dict[str, object]:
+    """Return the bounds of a record with new ones in place of those with the same settings."""
+    replaced = {(one.bound, one.split) for one in new}
+    return {"bounds": [*(one for one in record.bounds if (one.bound, one.split) not in replaced), *new]}
 
 
 def evaluation_settings(config: EvaluateConfig, sources: Mapping[str, Model]) -> str:
@@ -434,8 +493,10 @@ def evaluation_settings(config: EvaluateConfig, sources: Mapping[str, Model]) ->
     return digest(repr(config), *map(fingerprint, models))
 
 
-def update(folder: Path, **sections: object) -> Record:
-    """Put sections into the record in a run's folder, in place of what it had there, and return it."""
-    record = read_record(folder).model_copy(update=sections)
-    write_record(record, folder / "record.json")
+def update(folder: Path, sections: Callable[[Record], Mapping[str, object]]) -> Record:
+    """Put into the record in a run's folder the sections made of it, and return it; others that write there wait."""
+    with locked(folder, "is being written by another process", wait=60):
+        record = read_record(folder)
+        record = record.model_copy(update=sections(record))
+        write_record(record, folder / "record.json")
     return record

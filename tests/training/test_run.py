@@ -29,7 +29,8 @@ def test_a_run_learns_and_leaves_everything_to_use_it_again(tmp_path):
     assert torch.equal(torch.get_rng_state(), state)
     assert folder == tmp_path / "run"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "checkpoints", "config.json", "config.yaml", "metrics.csv", "model.safetensors", "record.json", "tensorboard",
+        ".lock", "checkpoints", "config.json", "config.yaml", "metrics.csv", "model.safetensors", "record.json",
+        "tensorboard",
     ]  # fmt: skip
     assert (folder / "checkpoints" / "last.ckpt").exists()
     assert any((folder / "tensorboard").iterdir())
@@ -110,7 +111,7 @@ class Explodes(Objective):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_term_and_no_record(tmp_path):
-    with pytest.raises(UserError, match=r"not finite at step 0 .*boom"):
+    with pytest.raises(UserError, match=r"diverged at step 0: the loss is not finite .*boom.*No checkpoint was kept"):
         train(config(tmp_path, objective=Explodes()))
     assert not (tmp_path / "run").exists()  # the corrected command starts on clean ground
 

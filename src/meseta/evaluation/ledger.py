@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from meseta.autodiff.scalar_fields import Model
 from meseta.errors import UserError
 from meseta.files import write_text
+from meseta.version import __version__
 
 Kind = TypeVar("Kind", bound=BaseModel)
+VERSIONS = (__version__, torch.__version__)
+"""What is kept serves one version of meseta and torch."""
 
 
 class Ledger:

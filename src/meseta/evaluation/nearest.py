@@ -1,6 +1,7 @@
 """The smallest distance at which attacks found an adversarial example, per example: what no certificate can exceed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from meseta.errors import UserError
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.judge import predict
 from meseta.evaluation.record import Bounded, Distribution
-from meseta.evaluation.statistics import Columns, summary
+from meseta.evaluation.statistics import Progress, Taken, gather, summary
 from meseta.threat import Threat
 
 
@@ -26,7 +27,9 @@ def distances(
     batch_size: int = 64,
     seed: int = 0,
     split: str = "given",
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
+    keep: Path | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Bounded:
     """Return the distance to the nearest adversarial example that any of the attacks finds, per example.
 
@@ -47,35 +50,35 @@ def distances(
     threat = _shared_threat(suite)
     whole("seed", seed, 0)
     names = [f"{attack.name} ({i})" if _taken(suite, i) else attack.name for i, attack in enumerate(suite, 1)]
-    columns = Columns()
-    ignored = 0
-    for index, (inputs, labels) in enumerate(batched(model, x, y, batch_size, bounds=threat.bounds)):
-        columns.start(inputs)
+
+    def take(index: int, inputs: Tensor, labels: Tensor) -> Taken:
         right = ~misclassified(predict(model, inputs, labels), labels)
-        found = {}
+        found, ignored = {}, torch.zeros_like(labels)
         for k, (name, attack) in enumerate(zip(names, suite, strict=True)):
             generator = torch.Generator(inputs.device).manual_seed(seed + 1_000_003 * index + k)
             returned = attack.closest(model, inputs, labels, generator=generator)
             accepted = acceptable(model, inputs, labels, returned, threat)
-            ignored += int((right & ~accepted & ~returned.flatten(1).isnan().any(1)).sum())
+            ignored += right & ~accepted & ~returned.flatten(1).isnan().any(1)
             distance = torch.where(accepted, threat.distance(returned, inputs).double(), torch.inf)
             found[name] = torch.where(right, distance, 0)
         smallest = torch.stack(list(found.values())).amin(0)
-        columns.add({"value": smallest, "correct": right}, found)
-        if progress:
-            progress(len(labels))
+        return {"value": smallest, "correct": right, "ignored": ignored}, found
+
+    batches = batched(model, x, y, batch_size, bounds=threat.bounds)
+    columns = gather(take, repr((suite, seed)), model, batches, progress, keep, shard)
+    main = columns.main
     return Bounded(
-        provenance=columns.stop(seed),
+        provenance=columns.provenance(seed),
         name=", ".join(names),
         bound=", ".join(map(repr, suite)),
         kind="attack",
         norm=threat.norm,
         split=split,
-        n=len(columns.main["value"]),
-        correct=int(columns.main["correct"].sum()),
-        ignored=ignored,
+        n=len(main["value"]),
+        correct=int(main["correct"].sum()),
+        ignored=int(main["ignored"].sum()),
         parts={name: Distribution(**summary(part)) for name, part in columns.parts.items()},
-        **summary(columns.main["value"]),
+        **summary(main["value"]),
     )
 
 

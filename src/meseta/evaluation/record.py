@@ -45,6 +45,13 @@ class Provenance(Section):
     """The git commit of the working folder, with "+changes" where it had uncommitted ones; None outside git."""
 
 
+class LeftOut(Section):
+    """A step of training that was left out, since something was not finite."""
+
+    step: Count
+    why: str
+
+
 class Training(Section):
     """How a model was trained and what it cost."""
 
@@ -60,6 +67,13 @@ class Training(Section):
     """The last logged value of every term, for example `train/cross_entropy` and `val/accuracy`."""
     history: dict[str, list[float | None]] = {}
     """What was logged once an epoch, a value for each epoch; None where that epoch has none."""
+    precision: str = "float32"
+    processes: int = 1
+    resumed: list[Count] = []
+    """The steps at which training went on after an interruption."""
+    left_out: list[LeftOut] = []
+    weight_factor: float = 1.0
+    """What the weights of penalties were multiplied with in the end, after divergences."""
 
 
 class AttackResult(Section):

@@ -18,16 +18,13 @@ from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.cascade import BatchResult, Plan, Tally, digits, mask, run_batch
-from meseta.evaluation.ledger import Ledger, digest, fingerprint, parsed
+from meseta.evaluation.ledger import VERSIONS, Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck, Transferred, all_checks, called_for, examine
 from meseta.evaluation.record import Bounded, Evaluation, Finding, Level, Masking, RobustAccuracy, verdict_of
 from meseta.evaluation.suites import Suite, suite_attacks
 from meseta.threat import Threat
-from meseta.version import __version__
 
 Progress = Callable[[float], object]
-VERSIONS = (__version__, torch.__version__)
-"""What is kept serves one version of meseta and torch."""
 
 
 def evaluate(

@@ -1,10 +1,13 @@
 """Measures and bounds over a whole data set, with their summary statistics."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from meseta.autodiff.scalar_fields import Model
@@ -12,6 +15,7 @@ from meseta.certificates.base import RadiusBound
 from meseta.checks import instance_of
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
+from meseta.evaluation.ledger import VERSIONS, Ledger, digest, fingerprint, parsed
 from meseta.evaluation.record import Bounded, Curve, Distribution, Measured, Provenance
 from meseta.geometry.base import Measure
 
@@ -29,6 +33,8 @@ def measure(
     batch_size: int = 64,
     split: str = "given",
     progress: Progress | None = None,
+    keep: Path | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Measured:
     """Take one measure on every example and summarise it.
 
@@ -43,22 +49,23 @@ def measure(
         batch_size: examples at a time, where x and y are tensors.
         split: name of the data split, for the record.
         progress: called with the number of examples after each batch.
+        keep: a folder for the batches that are done, as for `evaluate`.
+        shard: (i, m) takes only every m-th batch, from number i on, as for `evaluate`.
 
     Raises:
-        UserError: what the measure refuses, or no data.
+        UserError: what the measure refuses, or no data; `keep` with a model that is no nn.Module.
     """
     instance_of("measure", measure, Measure)
-    columns = Columns()
-    for inputs, labels in batched(model, x, y, batch_size):
-        columns.start(inputs)
+
+    def take(index: int, inputs: Tensor, labels: Tensor) -> Taken:
         found = measure(model, inputs, labels)
-        columns.add({"value": found.value, "residual": found.residual, "converged": found.converged}, found.parts)
-        if progress:
-            progress(len(labels))
+        return {"value": found.value, "residual": found.residual, "converged": found.converged}, found.parts
+
+    columns = gather(take, repr(measure), model, batched(model, x, y, batch_size), progress, keep, shard)
     main, parts = columns.main, columns.parts
     value, residual, converged = main["value"], main.get("residual"), main.get("converged")
     return Measured(
-        provenance=columns.stop(),
+        provenance=columns.provenance(),
         name=measure.name,
         measure=repr(measure),
         split=split,
@@ -80,19 +87,20 @@ def certify(
     batch_size: int = 64,
     split: str = "given",
     progress: Progress | None = None,
+    keep: Path | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Bounded:
     """Take one bound on every example and summarise it; arguments and errors as of `measure`."""
     instance_of("bound", bound, RadiusBound)
-    columns = Columns()
-    for inputs, labels in batched(model, x, y, batch_size):
-        columns.start(inputs)
+
+    def take(index: int, inputs: Tensor, labels: Tensor) -> Taken:
         found = bound(model, inputs, labels)
-        columns.add({"value": found.value, "correct": found.correct}, found.parts)
-        if progress:
-            progress(len(labels))
+        return {"value": found.value, "correct": found.correct}, found.parts
+
+    columns = gather(take, repr(bound), model, batched(model, x, y, batch_size), progress, keep, shard)
     main = columns.main
     return Bounded(
-        provenance=columns.stop(),
+        provenance=columns.provenance(),
         name=bound.name,
         bound=repr(bound),
         kind=bound.kind,
@@ -105,29 +113,82 @@ def certify(
     )
 
 
+Taken = tuple[Mapping[str, Tensor | None], Mapping[str, Tensor]]
+"""The columns that every measure or bound has, and its parts, of one batch."""
+
+
+def gather(
+    take: Callable[[int, Tensor, Tensor], Taken],
+    what: str,
+    model: Model,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    progress: Progress | None,
+    keep: Path | None,
+    shard: tuple[int, int] | None,
+) -> "Columns":
+    """Return what `take` finds on each batch; from `keep` where it lies there under `what`, the model and the batch."""
+    i, m = shard or (0, 1)
+    ledger, columns = Ledger(keep), Columns()
+    whose = "" if keep is None else digest(*VERSIONS, fingerprint(model), what)
+    for index, (x, y) in enumerate(batches):
+        columns.start(x)
+        if index % m != i:
+            continue
+        key = digest(whose, str(index), x, y) if keep else ""
+        done = parsed(BatchColumns, ledger.get(key))
+        if done is None:
+            began = perf_counter()
+            main, parts = take(index, x, y)
+            done = BatchColumns.of(main, parts, perf_counter() - began)
+            ledger.put(key, done.model_dump_json())
+        columns.add(done)
+        if progress:
+            progress(len(y))
+    return columns
+
+
+class BatchColumns(BaseModel):
+    """Numbers per example of one batch, in float64, as they are kept."""
+
+    model_config = ConfigDict(ser_json_inf_nan="constants")
+    main: dict[str, list[Any]]
+    parts: dict[str, list[Any]]
+    seconds: float
+
+    @classmethod
+    def of(cls, main: Mapping[str, Tensor | None], parts: Mapping[str, Tensor], seconds: float) -> Self:
+        """Return the columns as numbers."""
+
+        def numbers(columns: Mapping[str, Tensor | None]) -> dict[str, list[Any]]:
+            return {name: c.detach().double().tolist() for name, c in columns.items() if c is not None}
+
+        return cls(main=numbers(main), parts=numbers(parts), seconds=seconds)
+
+
 class Columns:
     """Numbers per example, gathered over the batches in float64 on the CPU."""
 
     def __init__(self) -> None:
         self._main: dict[str, list[Tensor]] = {}
         self._parts: dict[str, list[Tensor]] = {}
+        self._seconds = 0.0
         self._stop: Callable[[], Provenance] | None = None
 
     def start(self, x: Tensor) -> None:
-        """Start the clock at the first batch."""
+        """Start the provenance at the first batch."""
         self._stop = self._stop or provenance.start(None, x.device)
 
-    def stop(self, seed: int | None = None) -> Provenance:
-        """Return the provenance."""
+    def provenance(self, seed: int | None = None) -> Provenance:
+        """Return the provenance; its seconds are those of all batches, whichever process or call took them."""
         assert self._stop is not None  # `batched` raises where there is no batch
-        return self._stop().model_copy(update={"seed": seed})
+        return self._stop().model_copy(update={"seed": seed, "seconds": round(self._seconds, 3)})
 
-    def add(self, main: Mapping[str, Tensor | None], parts: Mapping[str, Tensor]) -> None:
+    def add(self, batch: BatchColumns) -> None:
         """Add one batch."""
-        for columns, batch in ((self._main, main), (self._parts, parts)):
-            for name, column in batch.items():
-                if column is not None:
-                    columns.setdefault(name, []).append(column.detach().double().cpu())
+        self._seconds += batch.seconds
+        for columns, added in ((self._main, batch.main), (self._parts, batch.parts)):
+            for name, column in added.items():
+                columns.setdefault(name, []).append(torch.tensor(column, dtype=torch.float64))
 
     @property
     def main(self) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import torch
 
 from meseta.attacks import FGSM, Attack
 from meseta.checks import whole
-from meseta.comparing import check_same, keep_certified, keep_evaluated, keep_measured, keep_trained
+from meseta.comparing import keep_certified, keep_evaluated, keep_measured, keep_trained
 from meseta.configuration import dump
 from meseta.errors import Diverged, UserError, printable
 from meseta.evaluation.masking import GradientHealth, MaskingCheck, OneStep
@@ -29,7 +29,7 @@ from meseta.report.printed import save
 from meseta.report.reproduced import Entry, Row
 from meseta.schedules import LinearWarmup
 from meseta.threat import Threat
-from meseta.training import RunConfig
+from meseta.training import RunConfig, check_same
 from meseta.workflow import CertifyConfig, EvaluateConfig, MeasureConfig, SplitName, load_run
 
 DIVERGED = "diverged.txt"

@@ -9,7 +9,7 @@ from meseta.training.optimizers import Adam, AdamW, Optimizer, Sgd
 from meseta.training.watch import Watch
 
 if TYPE_CHECKING:
-    from meseta.training.run import train
+    from meseta.training.run import check_same, train
 
 __all__ = [
     "Adam",
@@ -18,6 +18,7 @@ __all__ = [
     "RunConfig",
     "Sgd",
     "Watch",
+    "check_same",
     "step_flops",
     "step_seconds",
     "train",
@@ -25,10 +26,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":
+    if name in ("train", "check_same"):
         try:
-            from meseta.training.run import train
+            from meseta.training import run
         except ModuleNotFoundError as error:
             raise MissingExtra(str(error.name), "train") from None
-        return train
+        return getattr(run, name)
     raise AttributeError(f"module 'meseta.training' has no attribute {name!r}")

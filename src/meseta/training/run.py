@@ -1,48 +1,72 @@
-"""Train one run and write its folder."""
+"""Train one run and write its folder; go on with one that was interrupted."""
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from shutil import rmtree
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 
-from meseta.configuration import dump, plain
-from meseta.data import ImageData, loader
-from meseta.errors import UserError
+from meseta.configuration import dump, plain, read
+from meseta.data import ImageData
+from meseta.errors import Diverged, UserError
 from meseta.evaluation import provenance
-from meseta.evaluation.record import Record, Training, write_record
-from meseta.files import check_new_folder, write_text
+from meseta.evaluation.record import Provenance, Record, Training, write_record
+from meseta.files import clear, locked, write_text
 from meseta.models import Network
+from meseta.processes import TIMEOUT, another_ended, check_world
+from meseta.training.checkpoint import LAST, Checkpoint, check_checkpoint
 from meseta.training.config import RunConfig
+from meseta.training.divergence import Divergence
 from meseta.training.history import History
+from meseta.training.metrics import MetricsFile
 from meseta.training.module import ObjectiveModule
+from meseta.training.order import TrainingBatches, ValidationBatches
+
+PRECISION: dict[str, Literal["32-true", "bf16-mixed", "64-true"]] = {
+    "float32": "32-true",
+    "bfloat16": "bf16-mixed",
+    "float64": "64-true",
+}
 
 
-def train(config: RunConfig, *, progress: bool = False) -> Path:
-    """Train one run and return its folder.
+def train(config: RunConfig, *, progress: bool = False, say: Callable[[str], object] = lambda text: None) -> Path:
+    """Train one run and return its folder; go on where a training with the same configuration was interrupted.
 
     The folder holds `config.yaml` (resolved), `metrics.csv` and `tensorboard/` (every term), `checkpoints/last.ckpt`,
     `model.safetensors` and `config.json` (for `Network.from_pretrained`), and last of all `record.json`: a folder with
     a record is a finished run. Data, weights and settings are checked before the folder is made.
 
+    What goes on ends with bitwise the same weights as what was never interrupted, on a CPU and with as many processes:
+    the order of the examples and all randomness follow from the seed and the number of the step.
+
+    With several `devices` or `nodes`, Lightning starts the same program again in the other processes, which return here
+    too, once all is trained; see docs/distributed.md.
+
     Args:
         config: the run.
         progress: show a progress bar.
+        say: tells where training goes on.
 
     Raises:
-        UserError: data or weights missing, a folder that already holds a run, a loss that is not finite.
+        UserError: data or weights missing; a folder that holds a finished run, or one with another configuration, or
+            that another process is training in.
+        Diverged: a loss, gradient or weight that is not finite, with the step, the term and the last good checkpoint.
     """
     folder = Path(config.out) / config.run_name
-    check_new_folder(folder)
+    check_free(config)
+    check_world(config.devices, config.nodes)
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("`accelerator`: gpu was asked for, and torch sees none. Use cpu or auto.")
     data = config.data.load()
@@ -50,50 +74,79 @@ def train(config: RunConfig, *, progress: bool = False) -> Path:
         raise UserError(
             f"`augment`: {config.augment} needs images, the data has inputs of shape {data.input_shape}. Use none."
         )
+    if len(data.train) < config.processes:
+        raise UserError(f"`devices`: {config.processes} processes cannot share {len(data.train)} examples. Use fewer.")
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         network = _network(config, data)
         if config.watch:
             config.watch.check(network, data)
-        module = ObjectiveModule(
-            network,
-            config.objective,
-            config.optimizer,
-            config.schedule,
-            augmentation=config.augment,
-            seed=config.seed,
-        )
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            write_text(folder / "config.yaml", dump(config))
-            clock, history, metrics = _fit(module, config, data, folder, progress)
-        except BaseException:
-            if not (folder / "checkpoints" / "last.ckpt").exists():  # nothing worth keeping, so nothing is left
-                rmtree(folder)
-            raise
-    network.eval().cpu().save_pretrained(folder)
-    section = Training(
-        provenance=clock.stop(),
-        objective=repr(config.objective),
-        epochs=config.epochs,
-        steps=clock.steps,
-        parameters=sum(p.numel() for p in network.parameters()),
-        examples=len(data.train),
-        seconds_per_epoch=round(clock.seconds_per_epoch, 4),
-        metrics=metrics,
-        history=history,
-    )
-    write_record(
-        Record(
-            name=config.run_name,
-            model=repr(network.architecture),
-            data=data.describe(),
-            config=plain(config),
-            training=section,
-        ),
-        folder / "record.json",
-    )
+        training = _Training(config, network, data, folder, progress)
+        if not training.leads:
+            training.fit()
+            return folder
+        with locked(folder, "is being trained by another process"):
+            check_free(config)  # it may have been finished meanwhile
+            if training.start is None:
+                clear(folder)  # nothing worth keeping in it
+                write_text(folder / "config.yaml", dump(config))
+            else:
+                say(f"going on with {folder}")
+            try:
+                training.fit()
+            except BaseException:
+                if not (folder / LAST).exists():
+                    rmtree(folder)
+                raise
+            network.eval().float().cpu().save_pretrained(folder)
+            write_record(training.record(), folder / "record.json")
     return folder
+
+
+def check_free(config: RunConfig) -> None:
+    """Raise where the folder of a run holds a finished one, or an unfinished one with another configuration."""
+    folder = Path(config.out) / config.run_name
+    if (folder / "record.json").exists():
+        raise UserError(
+            f"output folder: {folder} already holds a run. Give another name or folder, or remove it first."
+        )
+    check_same(config)
+
+
+def check_same(config: RunConfig) -> None:
+    """Raise where the folder of a run holds one with another configuration."""
+    folder = Path(config.out) / config.run_name
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output folder: {folder} is a file. Give another folder.")
+    # a hidden file is what an interruption left while the configuration was written
+    if not folder.exists() or all(file.name.startswith(".") for file in folder.iterdir()):
+        return
+    written = folder / "config.yaml"
+    if not (written.exists() and _says(written, config)):
+        raise UserError(
+            f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
+            "or remove it first."
+        )
+
+
+def _says(written: Path, config: RunConfig) -> bool:
+    """Return whether a file holds this configuration, or did before a later setting came in."""
+    return written.read_text(encoding="utf-8") == dump(config) or _placed(read(RunConfig, written)) == _placed(config)
+
+
+def _placed(config: RunConfig) -> RunConfig:
+    """Return a configuration whose paths are whole, which may lie anywhere, and be trained with any machines."""
+    start_from = config.start_from and str(Path(config.start_from).resolve())
+    anywhere = RunConfig()
+    return replace(
+        config,
+        out="",
+        start_from=start_from,
+        accelerator=anywhere.accelerator,
+        devices=anywhere.devices,
+        nodes=anywhere.nodes,
+        checkpoint_seconds=anywhere.checkpoint_seconds,
+    )
 
 
 def _network(config: RunConfig, data: ImageData) -> Network:
@@ -108,60 +161,141 @@ def _network(config: RunConfig, data: ImageData) -> Network:
     return network
 
 
-def _fit(
-    module: ObjectiveModule, config: RunConfig, data: ImageData, folder: Path, progress: bool
-) -> tuple["_Clock", dict[str, list[float | None]], dict[str, float | None]]:
-    clock = _Clock(config)
-    history = History(config.watch, module.model, data, batch_size=config.batch_size, seed=config.seed)
-    with _quiet():
-        trainer = lightning.Trainer(
-            max_epochs=config.epochs,
-            accelerator=config.accelerator,
-            devices=1,
-            logger=[
-                CSVLogger(folder, name="", version="csv"),
-                TensorBoardLogger(folder, name="", version="tensorboard"),
-            ],
-            callbacks=[clock, history, ModelCheckpoint(folder / "checkpoints", "last", enable_version_counter=False)],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            inference_mode=False,  # objectives and measures need input gradients everywhere
-            log_every_n_steps=max(1, min(50, len(data.train) // config.batch_size)),
-            num_sanity_val_steps=0,
+class _Training:
+    """The trainer of a run and what it leaves behind."""
+
+    def __init__(self, config: RunConfig, network: Network, data: ImageData, folder: Path, progress: bool) -> None:
+        self._config, self._network, self._data = config, network, data
+        self._module = ObjectiveModule(
+            network,
+            config.objective,
+            config.optimizer,
+            config.schedule,
+            augmentation=config.augment,
+            seed=config.seed,
         )
-        order = torch.Generator().manual_seed(config.seed)
-        try:
-            trainer.fit(
-                module,
-                loader(data.train, config.batch_size, shuffle=True, generator=order),
-                loader(data.val, max(config.batch_size, 256)),
+        self.start = folder / LAST if (folder / LAST).exists() else None
+        """The checkpoint that training goes on from, if there is one."""
+        if self.start:
+            check_checkpoint(self.start, self._module)
+        self._history = History(config.watch, network, data, batch_size=config.batch_size, seed=config.seed)
+        self._clock = _Clock(config)
+        self._divergence = Divergence(config.divergence)
+        self._checkpoint = Checkpoint(folder, config.checkpoint_seconds)
+        with _quiet():
+            self._trainer = lightning.Trainer(
+                max_epochs=config.epochs,
+                accelerator=config.accelerator,
+                devices=config.devices,
+                num_nodes=config.nodes,
+                strategy=DDPStrategy(timeout=TIMEOUT) if config.processes > 1 else "auto",
+                precision=PRECISION[config.precision],
+                logger=[MetricsFile(folder / "metrics.csv"), TensorBoardLogger(folder, name="", version="tensorboard")],
+                callbacks=[self._clock, self._divergence, self._history, self._checkpoint],
+                enable_checkpointing=False,  # ours also resumes inside an epoch
+                enable_progress_bar=progress,
+                enable_model_summary=False,
+                inference_mode=False,  # objectives and measures need input gradients everywhere
+                log_every_n_steps=max(1, min(50, len(data.train) // config.batch_size)),
+                num_sanity_val_steps=0,
             )
-        finally:
-            _keep_metrics(folder)
-    return clock, history.by_name(), _finite(trainer.callback_metrics)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self._trainer.is_global_zero
+
+    def fit(self) -> None:
+        """Train, from the checkpoint on where there is one."""
+        trainer, config = self._trainer, self._config
+        shard = trainer.global_rank, trainer.world_size
+        batches = TrainingBatches(
+            self._data.train, config.batch_size, seed=config.seed, step=lambda: trainer.global_step, shard=shard
+        )
+        validation = ValidationBatches(self._data.val, max(config.batch_size, 256), shard=shard)
+        try:
+            with _quiet():
+                trainer.fit(self._module, batches, validation, ckpt_path=self.start, weights_only=True)
+        except Diverged as error:
+            raise Diverged(f"{error} {self._last_good()}") from None
+        except RuntimeError as error:
+            raise (another_ended(error) if config.processes > 1 else error) from None
+
+    def _last_good(self) -> str:
+        if self._checkpoint.step is None:
+            return "No checkpoint was kept yet."
+        return f"The last good checkpoint is {self._checkpoint.path}, after {self._checkpoint.step} steps."
+
+    def record(self) -> Record:
+        """Return the record of the run."""
+        config, clock = self._config, self._clock
+        section = Training(
+            provenance=clock.provenance(),
+            objective=repr(config.objective),
+            epochs=config.epochs,
+            steps=clock.steps,
+            parameters=sum(p.numel() for p in self._network.parameters()),
+            examples=len(self._data.train),
+            seconds_per_epoch=round(clock.seconds_per_epoch, 4),
+            metrics=_finite(self._history.last),
+            history=self._history.by_name(),
+            precision=config.precision,
+            processes=config.processes,
+            resumed=clock.resumed,
+            left_out=self._divergence.left_out,
+            weight_factor=self._divergence.factor,
+        )
+        return Record(
+            name=config.run_name,
+            model=repr(self._network.architecture),
+            data=self._data.describe(),
+            config=plain(config),
+            training=section,
+        )
 
 
 class _Clock(Callback):
-    """Times training steps alone: no validation, no logging, no checkpoints."""
+    """Times training steps alone, over all calls: no validation, no logging, no checkpoints."""
 
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._times: list[float] = []
-        self._began = 0.0
+        self._before = 0.0
+        self._began = self._step_began = perf_counter()
+        self.resumed: list[int] = []
+        """The steps at which training went on."""
 
     def on_fit_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start the provenance of the run."""
-        self.stop = provenance.start(self._config.seed, pl_module.device)
+        """Start the provenance of this call."""
+        self._began = perf_counter()
+        self._stop = provenance.start(self._config.seed, pl_module.device)
+        if self._times:
+            self.resumed.append(len(self._times))
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Start a step."""
-        self._began = perf_counter()
+        self._step_began = perf_counter()
 
     def on_train_batch_end(self, *_: Any) -> None:
         """End a step."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._times.append(perf_counter() - self._began)
+        self._times.append(perf_counter() - self._step_began)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an interruption must not lose."""
+        seconds = self._before + perf_counter() - self._began
+        return {"times": torch.tensor(self._times), "seconds": seconds, "resumed": self.resumed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take it up again."""
+        self._times, self._before = state_dict["times"].tolist(), state_dict["seconds"]
+        self.resumed = state_dict["resumed"]
+
+    def provenance(self) -> Provenance:
+        """Return the provenance of this call, with the seconds of all."""
+        found = self._stop()
+        return found.model_copy(update={"seconds": round(found.seconds + self._before, 3)})
 
     @property
     def steps(self) -> int:
@@ -174,15 +308,8 @@ class _Clock(Callback):
         return median(self._times) * self.steps / self._config.epochs
 
 
-def _keep_metrics(folder: Path) -> None:
-    """Move Lightning's CSV to where the run keeps it."""
-    if (folder / "csv" / "metrics.csv").exists():
-        (folder / "csv" / "metrics.csv").replace(folder / "metrics.csv")
-    rmtree(folder / "csv", ignore_errors=True)
-
-
-def _finite(metrics: Mapping[str, torch.Tensor]) -> dict[str, float | None]:
-    return {name: float(value) if torch.isfinite(value) else None for name, value in metrics.items()}
+def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if isfinite(value) else None for name, value in metrics.items()}
 
 
 @contextmanager

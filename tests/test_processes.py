@@ -1,0 +1,114 @@
+"""Two processes train, attack, measure and certify as one does; where one of them dies, nothing is lost."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from two_processes import verbs
+
+from meseta.cli import main
+from meseta.errors import UserError
+from meseta.evaluation.record import read_record
+from meseta.processes import Team, another_ended, check_world, join
+from meseta.training.checkpoint import LAST
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The runs of one process, and of two that torchrun started."""
+    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
+    for verb in verbs(str(one), "1"):
+        assert main(verb) == 0
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, str(SCRIPT), str(two), "2"], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return one / "run", two / "run", done.stdout
+
+
+def timeless(part):
+    """Leave out what two processes do in another time."""
+    if isinstance(part, dict):
+        return {key: timeless(value) for key, value in part.items() if key not in ("seconds", "provenance")}
+    return [timeless(value) for value in part] if isinstance(part, list) else part
+
+
+def test_two_processes_train_to_the_same_weights(runs):
+    first, second = (torch.load(run / LAST, weights_only=True)["state_dict"] for run in runs[:2])
+    for name, weight in first.items():
+        assert weight.dtype == torch.float64
+        torch.testing.assert_close(weight, second[name], rtol=1e-12, atol=1e-12)
+
+
+def test_terms_and_validation_are_those_of_all_examples(runs):
+    first, second = (read_record(run).training for run in runs[:2])
+    assert (first.processes, second.processes) == (1, 2)
+    assert first.steps == second.steps == 10
+    assert first.history.keys() == second.history.keys()
+    for name, values in first.history.items():
+        assert values == pytest.approx(second.history[name], rel=1e-6), name
+    assert first.metrics == pytest.approx(second.metrics, rel=1e-6)
+
+
+@pytest.mark.parametrize("section", ["evaluation", "measures", "bounds"])
+def test_two_processes_write_the_same_record(section, runs):
+    first, second = (timeless(read_record(run).model_dump()[section]) for run in runs[:2])
+    assert first
+    assert first == second
+
+
+def test_one_of_them_speaks_and_nothing_unfinished_is_left(runs):
+    assert runs[2].count("masking: ") == 1
+    assert not any((run / "unfinished").exists() for run in runs[:2])
+
+
+def test_lightning_starts_the_other_process(runs, tmp_path):
+    """And an evaluation that was done is done again to the same figures."""
+    before = timeless(read_record(runs[1]).model_dump()["measures"])
+    command = [sys.executable, "-m", "meseta", *verbs(str(runs[1].parent), "2")[2]]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert timeless(read_record(runs[1]).model_dump()["measures"]) == before
+
+
+def test_what_was_started_must_be_what_is_asked_for(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    check_world(2, 1)
+    check_world(1, 2)
+    with pytest.raises(UserError, match=r"torchrun has started 2 processes.*asks for 1"):
+        check_world(1, 1)
+
+
+def test_one_process_needs_no_other():
+    team, device = join(1, 1, "cpu")
+    assert (team, device) == (Team(), "cpu")
+    assert team.leads
+    assert team.wait() is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "named"), [((0, 1, None), "devices"), ((1, 0, None), "nodes"), ((2, 1, "cuda:1"), "device")]
+)
+def test_bad_numbers_are_refused(bad, named):
+    with pytest.raises(UserError, match=f"`{named}`"):
+        join(*bad)
+
+
+def test_only_the_loss_of_another_process_is_told_as_such():
+    lost = RuntimeError("[/gloo/transport/tcp/pair.cc:525] Connection closed by peer [127.0.0.1]:1")
+    assert "another of the processes has ended" in str(another_ended(lost))
+    own = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    with pytest.raises(RuntimeError) as raised:
+        another_ended(own)
+    assert raised.value is own
+
+
+def test_this_process_was_not_counted_in():
+    assert "LOCAL_RANK" not in os.environ
