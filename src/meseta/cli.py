@@ -69,10 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str) -> int:
-    others = (
-        f" (process {rank})" if (rank := os.environ.get("RANK") or os.environ.get("LOCAL_RANK") or "0") != "0" else ""
-    )
-    print(f"meseta: error{others}: {printable(message)}", file=sys.stderr)
+    whose = f" (process {rank()})" if rank() else ""
+    print(f"meseta: error{whose}: {printable(message)}", file=sys.stderr)
     return 2
 
 

@@ -18,17 +18,32 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     if path.is_dir():  # said here, since the renaming below would name the temporary file
         raise IsADirectoryError(errno.EISDIR, "is a folder; give a file, or move the folder away", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    with naming(path):
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            temporary.chmod(0o644)  # temporary files are private, results are not
+            put_in_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def put_in_place(written: Path, path: Path) -> None:
+    """Rename a file that is written over `path`; a power cut leaves the old file or the new one, whole."""
+    with written.open("rb") as content:
+        os.fsync(content.fileno())
+    written.replace(path)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let errors of the system, such as a full disk, name the file that was asked for."""
     try:
-        write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())  # before the name: a power cut leaves the old file or the new one
-        temporary.chmod(0o644)  # temporary files are private, results are not
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,5 @@
 """What training leaves on disk on its way, so that it goes on where it was interrupted."""
 
-import os
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -11,6 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from meseta.errors import UserError
+from meseta.files import naming, put_in_place
 
 LAST = Path("checkpoints", "last.ckpt")
 """Where a run keeps its last checkpoint."""
@@ -55,11 +55,10 @@ class Checkpoint(Callback):
             logger.save()  # what is logged lasts as long as the weights
         unfinished = self.path.with_suffix(".unfinished")
         try:
-            trainer.save_checkpoint(unfinished)  # all processes take part
-            if trainer.is_global_zero:
-                with unfinished.open("rb") as written:
-                    os.fsync(written.fileno())  # before the name: a power cut leaves the former one or this one
-                unfinished.replace(self.path)
+            with naming(self.path):
+                trainer.save_checkpoint(unfinished)  # all processes take part
+                if trainer.is_global_zero:
+                    put_in_place(unfinished, self.path)
         finally:
             if trainer.is_global_zero:
                 unfinished.unlink(missing_ok=True)

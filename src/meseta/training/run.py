@@ -23,7 +23,7 @@ from meseta.data import ImageData
 from meseta.errors import Diverged, UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.record import Provenance, Record, Training, write_record
-from meseta.files import clear, locked, write_text
+from meseta.files import check_folder, clear, locked, write_text
 from meseta.models import Network
 from meseta.processes import TIMEOUT, another_ended, check_world
 from meseta.training.checkpoint import LAST, Checkpoint, check_checkpoint
@@ -65,6 +65,7 @@ def train(config: RunConfig, *, progress: bool = False, say: Callable[[str], obj
         Diverged: a loss, gradient or weight that is not finite, with the step, the term and the last good checkpoint.
     """
     folder = Path(config.out) / config.run_name
+    check_folder(folder)
     check_free(config)
     check_world(config.devices, config.nodes)
     if config.accelerator == "gpu" and not torch.cuda.is_available():
