@@ -1,6 +1,5 @@
 """Two processes train, attack, measure and certify as one does; where one of them dies, nothing is lost."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,12 @@ import torch
 from two_processes import verbs
 
 from meseta.cli import main
+from meseta.comparing import Comparison, compare
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
+from meseta.objectives import Erm
 from meseta.processes import Team, another_ended, check_world, join
+from meseta.training import RunConfig
 from meseta.training.checkpoint import LAST
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -109,5 +111,8 @@ def test_only_the_loss_of_another_process_is_told_as_such():
     assert raised.value is own
 
 
-def test_this_process_was_not_counted_in():
-    assert "LOCAL_RANK" not in os.environ
+def test_several_runs_in_one_go_are_trained_by_one_process_each(tmp_path):
+    comparison = Comparison(out=str(tmp_path), run=RunConfig(devices=2), objectives={"erm": Erm()})
+    with pytest.raises(UserError, match=r"`devices`: erm is to be trained by 2 processes.*meseta train"):
+        compare(comparison)
+    assert not any(tmp_path.rglob("*"))

@@ -74,7 +74,7 @@ def compare(config: Comparison, *, progress: bool = False, say: Callable[[str], 
     """
     runs = config.runs()
     for run in runs:
-        check_same(run)
+        _check_kept(run)
     records = []
     for run in runs:
         folder = keep_trained(run, progress=progress, say=say)
@@ -90,14 +90,24 @@ def keep_trained(config: RunConfig, *, progress: bool = False, say: Callable[[st
     """Train a run unless its folder holds it, finished, and return that; an unfinished training goes on.
 
     Raises:
-        UserError: the folder holds a run with another configuration; nothing is changed then.
+        UserError: the folder holds a run with another configuration; nothing is changed then. A run for several
+            processes, which `train` alone starts.
     """
-    check_same(config)
+    _check_kept(config)
     folder = Path(config.out) / config.run_name
     if not (folder / "record.json").exists():
         say(f"{config.run_name}: training {config.objective!r}")
         train(config, progress=progress, say=say)
     return folder
+
+
+def _check_kept(config: RunConfig) -> None:
+    if config.processes > 1:
+        raise UserError(
+            f"`devices`: {config.run_name} is to be trained by {config.processes} processes. Several runs in one go "
+            "are trained by one process each: use meseta train for this one."
+        )
+    check_same(config)
 
 
 def keep_evaluated(

@@ -14,4 +14,5 @@ class Step(nn.Module):
 
 
 def flat_gradient(model):
-    return torch.cat([p.grad.flatten() for p in model.parameters()])
+    """One vector; zeros for parameters that were not reached."""
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in model.parameters()])

@@ -22,12 +22,13 @@ from report_factory import (
     make_record,
     make_records,
     make_robust,
+    make_training,
     make_transformed,
 )
 
 from meseta.cli import main
 from meseta.errors import MissingExtra, UserError
-from meseta.evaluation.record import Record, write_record
+from meseta.evaluation.record import LeftOut, Record, write_record
 from meseta.report import comparison_table, web, write_report
 from meseta.report.comparison import runs_of
 from meseta.report.notices import notices
@@ -471,3 +472,12 @@ def test_reports_in_one_folder_have_their_own_figures_and_leave_none_of_runs_bef
     assert main(["report", str(tmp_path / "Now(X).json"), "--out", str(page.with_name("report.html"))]) == 0
     pages = {f"{stem}.{kind}" for stem in ("v1.2", "report") for kind in ("html", "md", "csv", "tex")}
     assert names_in(tmp_path / "out") == pages | {"v1.2-figures", "figures"}
+
+
+def test_steps_that_training_left_out_are_told() -> None:
+    left_out = [LeftOut(step=12, why="the gradient of body.0.weight is not finite"), LeftOut(step=40, why="x")]
+    training = make_training(steps=100, left_out=left_out, weight_factor=0.25)
+    assert notices(runs_of([make_record("a", training=training)])) == [
+        "a: 2 of 100 steps of training were left out, the first at step 12 since the gradient of body.0.weight is not "
+        "finite, and the weights of penalties end at 0.25 of what was set."
+    ]

@@ -49,7 +49,13 @@ def _range(counts: Iterable[int]) -> str:
 
 
 def _doubts(run: Run) -> Iterable[str]:
-    evaluation = run.record.evaluation
+    training, evaluation = run.record.training, run.record.evaluation
+    if training and (steps := training.left_out):
+        lowered = f", and the weights of penalties end at {training.weight_factor:g} of what was set"
+        yield (
+            f"{run.label}: {len(steps)} of {training.steps} steps of training were left out, the first at step "
+            f"{steps[0].step} since {steps[0].why}{lowered if training.weight_factor < 1 else ''}."
+        )
     if evaluation and evaluation.nonfinite_logits:
         yield (
             f"{run.label}: {evaluation.nonfinite_logits} of {evaluation.n} examples have NaN or infinite logits; "
