@@ -132,6 +132,21 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted, monkeypat
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == [LAST.name]
 
 
+def test_an_interrupt_from_the_keyboard_is_one_and_the_training_goes_on(tmp_path, uninterrupted, monkeypatch):
+    run = config(tmp_path, "run")
+
+    def interrupt(self, trainer, whole=Checkpoint._write):
+        whole(self, trainer)
+        if self.step == 10:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpoint, "_write", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(run)
+    assert_same(outcome(train(run)), uninterrupted[0])
+
+
 def test_another_configuration_does_not_go_on(tmp_path):
     run = config(tmp_path, "run")
     (tmp_path / "run").mkdir()

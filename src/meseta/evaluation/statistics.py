@@ -13,6 +13,7 @@ from torch import Tensor
 from meseta.autodiff.scalar_fields import Model
 from meseta.certificates.base import RadiusBound
 from meseta.checks import instance_of
+from meseta.errors import UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.batching import Batches, batched
 from meseta.evaluation.ledger import VERSIONS, Ledger, digest, fingerprint, parsed
@@ -144,6 +145,8 @@ def gather(
         columns.add(done)
         if progress:
             progress(len(y))
+    if not columns.main:
+        raise UserError(f"`shard` is {shard}, and there are fewer batches than that. Take fewer shards.")
     return columns
 
 

@@ -217,6 +217,8 @@ class _Training:
         try:
             with _quiet():
                 trainer.fit(self._module, batches, validation, ckpt_path=self.start, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
         except Diverged as error:
             raise Diverged(f"{error} {self._last_good()}") from None
         except RuntimeError as error:
@@ -323,6 +325,7 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")
+            warnings.filterwarnings("ignore", message="Grad strides do not match")  # channels last, under DDP
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
