@@ -23,7 +23,7 @@ ROWS = [
     {"training", "report"},
     {"workflow"},
     {"comparing", "looking"},
-    {"papers"},
+    {"papers", "sweeping"},
     {"reproductions"},
     {"cli"},
     {"__main__", "__init__"},
@@ -42,7 +42,9 @@ HEAVY = {
     "pydantic": {"evaluation", "report"},
     "huggingface_hub": {"models", "data"},
     "rich": {"cli", "report"},
-    "optuna": set(),
+    "optuna": {"sweeping"},
+    "filelock": {"sweeping"},
+    "sqlalchemy": {"sweeping"},
     "pyautoattack": {"attacks"},
 }
 
