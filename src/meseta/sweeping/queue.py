@@ -64,9 +64,11 @@ class Queue:
             found.setdefault(trial.user_attrs[CELL], []).append(trial)
         return dict(sorted(found.items()))
 
-    def is_done(self) -> bool:
-        """Return whether no cell is left to work on."""
-        return all(trials[-1].state in (TrialState.COMPLETE, TrialState.PRUNED) for trials in self.trials().values())
+    def left(self) -> int:
+        """Return how many cells are not finished."""
+        return sum(
+            trials[-1].state not in (TrialState.COMPLETE, TrialState.PRUNED) for trials in self.trials().values()
+        )
 
     def claim(self) -> "Claim | None":
         """Return a cell that nobody works on; None where there is none at the moment."""

@@ -10,7 +10,6 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from meseta.checks import usable_device
-from meseta.comparing import keep_evaluated, keep_trained
 from meseta.configuration import dump
 from meseta.errors import Diverged, UserError
 from meseta.evaluation import provenance
@@ -40,6 +39,8 @@ def make_cell(run: RunConfig, evaluate: EvaluateConfig) -> Evaluation:
     Raises:
         Diverged: training met a loss that is not finite.
     """
+    from meseta.comparing import keep_evaluated, keep_trained  # which take seconds to import in every worker
+
     folder = keep_trained(run, say=_silent)
     keep_evaluated(folder, evaluate, say=_silent)
     evaluation = read_record(folder).evaluation
@@ -66,9 +67,9 @@ def sweep(config: SweepConfig, *, say: Say = print, make: Make = make_cell) -> S
     write_text(config.folder / "config.yaml", dump(config))
     clock = provenance.start(config.seed, "cpu")
     try:
-        _work_together(config, make, say)
+        _work_together(config, min(config.workers, queue.left()), make, say)
     except UserError:
-        if not queue.is_done():
+        if queue.left():
             raise
         say("a worker ended on the way; others took up its cell")
     with queue.locked:
@@ -97,12 +98,14 @@ def found_so_far(queue: Queue, clock: Callable[[], Provenance]) -> Swept:
     )
 
 
-def _work_together(config: SweepConfig, make: Make, say: Say) -> None:
-    """Work with as many processes as were asked for, of which this is one."""
+def _work_together(config: SweepConfig, m: int, make: Make, say: Say) -> None:
+    """Work with m processes, of which this is one."""
+    if m == 0:
+        return
     device = torch.device("cpu") if config.run.accelerator == "cpu" else usable_device(None)
-    with Workers(config.workers, device, _work, config, make, say) as workers:
+    with Workers(m, device, _work, config, make, say) as workers:
         workers.start()
-        _work(config, make, say, device=str(device), shard=(0, config.workers), progress=workers.watched(None))
+        _work(config, make, say, device=str(device), shard=(0, m), progress=workers.watched(None))
 
 
 def _work(
@@ -113,7 +116,7 @@ def _work(
     queue = Queue(config)
     clock = provenance.start(config.seed, "cpu")
     with suppress(KeyboardInterrupt) if shard[0] else nullcontext():  # the first process tells of it
-        while not queue.is_done():
+        while queue.left():
             claim = queue.claim()
             if claim is None:
                 time.sleep(POLL)
