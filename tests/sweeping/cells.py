@@ -1,4 +1,4 @@
-"""Cells that cost nothing: what stands in for training and attacks where the way that cells are handed out is tested."""
+"""Cells that cost nothing, in place of training and attacks where tests ask how cells are handed out."""
 
 import math
 import multiprocessing

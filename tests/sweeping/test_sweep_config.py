@@ -47,7 +47,7 @@ def test_choices_may_be_methods_with_settings_and_share_nothing():
     assert [run.objective.weight for run in runs] == [3, 4, 3, 4]
     assert runs[0].objective == InputGradient(q=1, weight=3)
     assert two[0]["init_args"] == {"q": 1}
-    assert [cell["objective"] for cell in sweep.grid()][0] == "InputGradient(q=1)"
+    assert sweep.grid()[0]["objective"] == "InputGradient(q=1)"
 
 
 def test_ranges_of_whole_numbers_have_whole_points():

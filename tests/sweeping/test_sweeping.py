@@ -137,10 +137,10 @@ def test_the_best_cell_is_above_the_floor_and_tpe_looks_there(tmp_path):
 
     def late(swept):
         """Return how many of the last cells are accurate."""
-        return sum(cell.found.clean_accuracy >= 0.9 for cell in swept.cells[14:])
+        return sum(cell.found.clean_accuracy >= 0.9 for cell in swept.cells[10:])
 
-    assert late(free) < 3
-    assert late(bound) > 5
+    assert late(free) <= 3
+    assert late(bound) >= 5
 
 
 def test_cells_that_diverge_are_told_and_never_chosen(tmp_path):
@@ -238,5 +238,3 @@ def test_the_command_trains_each_cell_once_though_killed(tmp_path, capsys):
     assert main(command) == 0
     assert {file: file.stat().st_mtime_ns for file in (folder / "cells").rglob("*")} == before
     assert read_swept(folder / "sweep.json").cells == swept.cells
-    assert main([*command, "--floor", "0.4"]) == 2
-    assert "with other settings" in capsys.readouterr().err
