@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 
 import cells
+import optuna
 import pytest
 
 from meseta.cli import main
@@ -100,6 +101,18 @@ def test_a_killed_workers_cell_is_taken_up_again(tmp_path, storage, monkeypatch)
     assert [cell.settings["objective.weight"] for cell in swept.cells] == WEIGHTS[:3]
     assert [cell.started for cell in swept.cells] == [2, 1, 1]
     assert cells.begun(config.folder) == ["cell-001", "cell-001", "cell-002", "cell-003"]
+
+
+def test_a_cell_that_two_machines_queued_at_once_is_made_once(tmp_path):
+    config = grid(tmp_path, "url")
+    queue.Queue(config)
+    study = optuna.load_study(study_name=config.name, storage=config.storage)
+    for trial in study.get_trials():
+        study.add_trial(trial)
+    swept = sweep(config, say=silent, make=cells.trade)
+    assert len(study.get_trials()) == 2 * len(WEIGHTS)
+    assert len(cells.begun(config.folder)) == len(WEIGHTS)
+    assert [cell.started for cell in swept.cells] == [1] * len(WEIGHTS)
 
 
 def test_a_worker_that_dies_is_replaced_by_the_others_of_its_call(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ machines. The trial of a dead worker fails, and its cell is queued again with th
 """
 
 import random
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,9 +21,12 @@ from typing import Any, Self
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from meseta.configuration import dump, plain
 from meseta.errors import UserError
@@ -31,8 +35,8 @@ from meseta.sweeping.config import Range, SweepConfig, Value
 
 HEARTBEAT, GRACE = 30, 120
 """Seconds between two signs of life beside a database, and without one until a worker counts as dead."""
-CELL, SWEEP, FOUND = "cell", "sweep", "found"
-"""Names of the attributes: a trial's cell, a study's settings, what was found at a cell."""
+CELL, BEGUN, FOUND, SWEEP = "cell", "begun", "found", "sweep"
+"""Names of attributes: a trial's cell, whether work on it began, what was found; the settings of a study."""
 
 
 class Queue:
@@ -77,20 +81,24 @@ class Queue:
             self._fill()
             for waiting in self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 number = waiting.user_attrs[CELL]
-                lock = FileLock(self._lock_of(number))
                 if not self._start(waiting):
                     continue
                 if self.trials()[number][-1].number != waiting.number:  # two machines queued it at once
-                    self._study.tell(waiting.number, state=TrialState.FAIL)
+                    self.tell(waiting.number, TrialState.FAIL)
                     continue
-                with suppress(Timeout):
+                lock = FileLock(self._lock_of(number))
+                with suppress(Timeout, UpdateFinishedTrialError):  # somebody was taken for dead: another, or we
                     lock.acquire(timeout=0)
-                    self._study.sampler = _sampler(self.config, number)
-                    trial = optuna.trial.Trial(self._study, waiting._trial_id)
-                    return Claim(
-                        self, trial, number, {n: _suggest(trial, n, d) for n, d in self._distributions.items()}, lock
-                    )
+                    return self._begin(waiting, number, lock)
         return None
+
+    def _begin(self, waiting: FrozenTrial, number: int, lock: FileLock) -> "Claim":
+        """Choose the settings that a cell does not have yet."""
+        self._study.sampler = _sampler(self.config, number)
+        trial = optuna.trial.Trial(self._study, waiting._trial_id)
+        settings = {name: _suggest(trial, name, one) for name, one in self._distributions.items()}
+        trial.set_user_attr(BEGUN, True)
+        return Claim(self, trial, number, settings, lock)
 
     def _check_same(self) -> None:
         """Raise where the study is of another sweep; what it holds may be continued with more trials and workers."""
@@ -127,12 +135,12 @@ class Queue:
             return
         for running in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             with suppress(Timeout), FileLock(self._lock_of(running.user_attrs[CELL]), timeout=0):
-                self._study.tell(running.number, state=TrialState.FAIL)
+                self.tell(running.number, TrialState.FAIL)
 
     def _start(self, waiting: FrozenTrial) -> bool:
         """Return whether a queued trial is ours from now on."""
         self.beat(waiting._trial_id)  # before it runs: a trial without any sign of life would never count as dead
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):
+        with suppress(UpdateFinishedTrialError):
             return self._storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING)
         return False
 
@@ -143,7 +151,7 @@ class Queue:
         self._storage.record_heartbeat(trial_id)
         return self._storage.heartbeat_interval
 
-    def tell(self, trial: optuna.Trial, state: TrialState, value: float | None = None) -> None:
+    def tell(self, trial: optuna.Trial | int, state: TrialState, value: float | None = None) -> None:
         """End a trial, unless others took its worker for dead and ended it."""
         self._study.tell(trial, value, state=state, skip_if_finished=True)
 
@@ -178,14 +186,14 @@ class Claim:
             goal: what is to be large; None for a cell that came to nothing.
             violations: by how much each constraint is missed; 0 or less where it is met.
         """
-        with self._queue.locked, _quiet():
+        self._ended = True
+        with self._queue.locked, _quiet(), suppress(UpdateFinishedTrialError):  # where we were taken for dead
             self._trial.set_user_attr(FOUND, dict(found))
             for name, violation in violations.items():
                 if name not in self._trial.constraints:
                     self._trial.set_constraint(name, violation)
             state = TrialState.PRUNED if goal is None else TrialState.COMPLETE
             self._queue.tell(self._trial, state, goal)
-            self._ended = True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._stack:
@@ -204,7 +212,8 @@ class Claim:
 
         def beat() -> None:
             while not ended.wait(interval):
-                self._queue.beat(self._trial._trial_id)
+                with suppress(StorageInternalError, SQLAlchemyError):  # the database may be back before the next
+                    self._queue.beat(self._trial._trial_id)
 
         thread = Thread(target=beat, daemon=True)
         thread.start()
@@ -237,19 +246,24 @@ def _storage(config: SweepConfig) -> RDBStorage | JournalStorage:
         return RDBStorage(f"sqlite:///{config.folder.absolute() / 'sweep.db'}")
     if config.storage == "journal":
         return JournalStorage(JournalFileBackend(str(config.folder / "sweep.journal")))
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         if make_url(config.storage).password:
             raise UserError(
                 "`storage`: the URL holds a password, which records would tell. Leave it out, and give it as the "
                 "database's client reads it, for PostgreSQL in ~/.pgpass or PGPASSWORD."
             )
-        return RDBStorage(config.storage, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+        try:
+            return _database(config.storage)
+        except DatabaseError:  # as where two machines make the tables at once; the second time they are there
+            time.sleep(1)
+            return _database(config.storage)
     except (SQLAlchemyError, ImportError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise UserError(f"`storage`: the database cannot be used: {first}") from None
+        told = str(error.__cause__ or error).strip().split("\n")[0]
+        raise UserError(f"`storage`: the database cannot be used: {told}. Is it there, and its driver?") from None
+
+
+def _database(url: str) -> RDBStorage:
+    return RDBStorage(url, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
 
 
 def _distributions(config: SweepConfig) -> dict[str, BaseDistribution]:

@@ -3,11 +3,12 @@
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
 
 import optuna
 import torch
+from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from meseta.checks import usable_device
 from meseta.configuration import dump
@@ -18,7 +19,7 @@ from meseta.files import write_text
 from meseta.processes import Progress, Workers
 from meseta.report.swept import Figures, State, Swept, SweptCell, in_words, state, write_swept
 from meseta.sweeping.config import Range, SweepConfig
-from meseta.sweeping.queue import FOUND, Claim, Queue
+from meseta.sweeping.queue import BEGUN, FOUND, Claim, Queue
 from meseta.threat import Threat
 from meseta.training import RunConfig
 from meseta.workflow import EvaluateConfig
@@ -113,23 +114,32 @@ def _work(
 ) -> None:
     """Claim and make cells until all are done."""
     _see_one_gpu(torch.device(device))
-    queue = Queue(config)
-    clock = provenance.start(config.seed, "cpu")
-    with suppress(KeyboardInterrupt) if shard[0] else nullcontext():  # the first process tells of it
-        while queue.left():
-            claim = queue.claim()
-            if claim is None:
-                time.sleep(POLL)
-            else:
-                _make(claim, config, make, say)
-                with queue.locked:
-                    swept = found_so_far(queue, clock)
-                    write_swept(swept, config.folder / "sweep.json")
-                say(_progress(swept, claim.number))
-            progress(1)
+    try:
+        _make_all(Queue(config), make, say, progress)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise UserError(f"`storage`: the database failed: {error}. What is finished is kept: call again.") from None
+    except KeyboardInterrupt:
+        if shard[0] == 0:  # which tells of it
+            raise
 
 
-def _make(claim: Claim, config: SweepConfig, make: Make, say: Say) -> None:
+def _make_all(queue: Queue, make: Make, say: Say, progress: Progress) -> None:
+    """Claim and make cells until none is left."""
+    clock = provenance.start(queue.config.seed, "cpu")
+    while queue.left():
+        claim = queue.claim()
+        if claim is None:
+            time.sleep(POLL)
+        else:
+            _make(claim, queue.config, make)
+            with queue.locked:
+                swept = found_so_far(queue, clock)
+                write_swept(swept, queue.config.folder / "sweep.json")
+            say(_progress(swept, claim.number))
+        progress(1)
+
+
+def _make(claim: Claim, config: SweepConfig, make: Make) -> None:
     """Make one cell, and keep what was found."""
     with claim:
         run = config.cell(claim.settings, claim.number)
@@ -171,7 +181,7 @@ def _cell(config: SweepConfig, number: int, trials: Sequence[FrozenTrial]) -> Sw
         name=f"cell-{number:03d}",
         settings={name: trial.params[name] for name in config.options() if name in trial.params},
         state=state,
-        started=sum(one.datetime_start is not None for one in trials),
+        started=sum(BEGUN in one.user_attrs for one in trials),
         found=Figures.model_validate(found) if state == "finished" else None,
         reason=found.get("reason", ""),
     )
