@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import optuna
 import torch
@@ -68,15 +69,12 @@ def sweep(config: SweepConfig, *, say: Say = print, make: Make = make_cell) -> S
     write_text(config.folder / "config.yaml", dump(config))
     clock = provenance.start(config.seed, "cpu")
     try:
-        _work_together(config, min(config.workers, queue.left()), make, say)
+        _work_together(queue, min(config.workers, queue.left()), make, say)
     except UserError:
         if queue.left():
             raise
         say("a worker ended on the way; others took up its cell")
-    with queue.locked:
-        swept = found_so_far(queue, clock)
-        write_swept(swept, config.folder / "sweep.json")
-    return swept
+    return _keep(queue, clock)
 
 
 def found_so_far(queue: Queue, clock: Callable[[], Provenance]) -> Swept:
@@ -99,44 +97,47 @@ def found_so_far(queue: Queue, clock: Callable[[], Provenance]) -> Swept:
     )
 
 
-def _work_together(config: SweepConfig, m: int, make: Make, say: Say) -> None:
+def _work_together(queue: Queue, m: int, make: Make, say: Say) -> None:
     """Work with m processes, of which this is one."""
     if m == 0:
         return
-    device = torch.device("cpu") if config.run.accelerator == "cpu" else usable_device(None)
-    with Workers(m, device, _work, config, make, say) as workers:
+    device = torch.device("cpu") if queue.config.run.accelerator == "cpu" else usable_device(None)
+    with Workers(m, device, _work, queue.config, make, say) as workers:
         workers.start()
-        _work(config, make, say, device=str(device), shard=(0, m), progress=workers.watched(None))
+        _make_all(queue, make, say, workers.watched(None))
 
 
 def _work(
     config: SweepConfig, make: Make, say: Say, *, device: str, shard: tuple[int, int], progress: Progress
 ) -> None:
-    """Claim and make cells until all are done."""
+    """Do a further process's share."""
     _see_one_gpu(torch.device(device))
-    try:
+    with suppress(KeyboardInterrupt):  # of which the first process tells
         _make_all(Queue(config), make, say, progress)
-    except (StorageInternalError, SQLAlchemyError) as error:
-        raise UserError(f"`storage`: the database failed: {error}. What is finished is kept: call again.") from None
-    except KeyboardInterrupt:
-        if shard[0] == 0:  # which tells of it
-            raise
 
 
 def _make_all(queue: Queue, make: Make, say: Say, progress: Progress) -> None:
     """Claim and make cells until none is left."""
     clock = provenance.start(queue.config.seed, "cpu")
-    while queue.left():
-        claim = queue.claim()
-        if claim is None:
-            time.sleep(POLL)
-        else:
-            _make(claim, queue.config, make)
-            with queue.locked:
-                swept = found_so_far(queue, clock)
-                write_swept(swept, queue.config.folder / "sweep.json")
-            say(_progress(swept, claim.number))
-        progress(1)
+    try:
+        while queue.left():
+            claim = queue.claim()
+            if claim is None:
+                time.sleep(POLL)
+            else:
+                _make(claim, queue.config, make)
+                say(_progress(_keep(queue, clock), claim.number))
+            progress(1)
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise UserError(f"`storage`: the database failed: {error}. What is finished is kept: call again.") from None
+
+
+def _keep(queue: Queue, clock: Callable[[], Provenance]) -> Swept:
+    """Write what was found so far, and return it."""
+    with queue.locked:
+        swept = found_so_far(queue, clock)
+        write_swept(swept, queue.config.folder / "sweep.json")
+    return swept
 
 
 def _make(claim: Claim, config: SweepConfig, make: Make) -> None:
