@@ -132,6 +132,7 @@ def test_a_bad_space_is_named(space, message):
         ({"search": "tpe", "trials": 0}, "`trials`"),
         ({"search": "random"}, "`search`"),
         ({"storage": "a.db"}, "`storage`"),
+        ({"storage": "postgresql://me:secret@host/db"}, "holds a password, (?!.*secret)"),
         ({"name": "a/b"}, "`name`"),
     ],
 )

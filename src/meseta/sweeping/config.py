@@ -8,6 +8,7 @@ from itertools import product
 from math import exp, isfinite, log, prod
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from meseta.checks import whole
 from meseta.configuration import build, plain
@@ -101,6 +102,11 @@ class SweepConfig:
             raise UserError(
                 "`storage` must be journal or the URL of a database, such as postgresql://host/name, got "
                 f"{self.storage!r}."
+            )
+        if self.storage and (urlsplit(self.storage).password or "password=" in self.storage):
+            raise UserError(
+                "`storage`: the URL holds a password, which records would tell. Leave it out, and give it as the "
+                "database's client reads it, for PostgreSQL in ~/.pgpass or PGPASSWORD."
             )
         self._check_trials()
         self.threat()

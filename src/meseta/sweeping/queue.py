@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from shutil import rmtree
 from threading import Event, Thread
 from types import TracebackType
 from typing import Any, Self
@@ -25,7 +26,6 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from meseta.configuration import dump, plain
@@ -51,15 +51,21 @@ class Queue:
         self._distributions = _distributions(config)
         self._locks = config.folder / "locks"
         check_folder(self._locks)
+        is_new = not config.folder.exists()
         self._locks.mkdir(parents=True, exist_ok=True)
         self.locked = FileLock(self._locks / "sweep.lock")
-        with self.locked, _quiet():
-            self._storage = _storage(config)
-            self._study = optuna.create_study(
-                study_name=config.name, storage=self._storage, direction="maximize", load_if_exists=True
-            )
-            self._check_same()
-            self._fill()
+        try:
+            with self.locked, _quiet():
+                self._storage = _storage(config)
+                self._study = optuna.create_study(
+                    study_name=config.name, storage=self._storage, direction="maximize", load_if_exists=True
+                )
+                self._check_same()
+                self._fill()
+        except UserError:
+            if is_new:
+                rmtree(config.folder)
+            raise
 
     def trials(self) -> dict[int, list[FrozenTrial]]:
         """Return the trials of every cell, the one that stands for it last."""
@@ -247,11 +253,6 @@ def _storage(config: SweepConfig) -> RDBStorage | JournalStorage:
     if config.storage == "journal":
         return JournalStorage(JournalFileBackend(str(config.folder / "sweep.journal")))
     try:
-        if make_url(config.storage).password:
-            raise UserError(
-                "`storage`: the URL holds a password, which records would tell. Leave it out, and give it as the "
-                "database's client reads it, for PostgreSQL in ~/.pgpass or PGPASSWORD."
-            )
         try:
             return _database(config.storage)
         except DatabaseError:  # as where two machines make the tables at once; the second time they are there

@@ -111,7 +111,7 @@ def _work(
     config: SweepConfig, make: Make, say: Say, *, device: str, shard: tuple[int, int], progress: Progress
 ) -> None:
     """Do a further process's share."""
-    _see_one_gpu(torch.device(device))
+    see_one_gpu(torch.device(device))
     with suppress(KeyboardInterrupt):  # of which the first process tells
         _make_all(Queue(config), make, say, progress)
 
@@ -197,7 +197,7 @@ def _progress(swept: Swept, number: int) -> str:
     return f"{done}/{len(swept.cells)}  {in_words(cell)}, {standing}"
 
 
-def _see_one_gpu(device: torch.device) -> None:
+def see_one_gpu(device: torch.device) -> None:
     """Let a process that was given one of several GPUs see that one alone, before it looks at any."""
     if device.type == "cuda" and device.index is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
