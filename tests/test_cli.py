@@ -404,7 +404,7 @@ def test_print_config_is_a_file_that_trains(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "verb", ["demo", "train", "evaluate", "measure", "certify", "surface", "report", "show", "list"]
+    "verb", ["demo", "train", "evaluate", "measure", "certify", "surface", "sweep", "report", "show", "list"]
 )
 def test_every_verb_has_help(verb, capsys):
     with pytest.raises(SystemExit) as stop:

@@ -24,7 +24,7 @@ ROWS = [
     {"training", "report"},
     {"workflow"},
     {"comparing", "looking"},
-    {"papers"},
+    {"papers", "sweeping"},
     {"reproductions"},
     {"cli"},
     {"__main__", "__init__"},
@@ -43,7 +43,9 @@ HEAVY = {
     "pydantic": {"evaluation", "report"},
     "huggingface_hub": {"models", "data"},
     "rich": {"cli", "report"},
-    "optuna": set(),
+    "optuna": {"sweeping"},
+    "filelock": {"sweeping"},
+    "sqlalchemy": {"sweeping"},
     "pyautoattack": {"attacks"},
 }
 

@@ -33,6 +33,7 @@ verbs:
   surface   a decision or loss surface around an example, or around the parameters, of runs side by side
   figure    a figure of one of the papers, from runs
   reproduce a paper's tables and figures beside ours, from training to page
+  sweep     a search for settings: cells trained and attacked once each, by several processes, on held-out data
   report    one HTML page, figures and tables (Markdown, CSV, LaTeX) from the records of runs
   show      the comparison of runs in the terminal, and for one run what it takes to run it again
   list      every objective, attack, measure, model and data set, in one line each
@@ -87,6 +88,40 @@ def demo(arguments: list[str]) -> None:
     _check_page(page)
     records = compare(config, progress=sys.stderr.isatty(), say=_say)
     _report(records, page)
+
+
+def sweep(arguments: list[str]) -> None:
+    """Search for settings, and write what was found."""
+    from rich.console import Console
+
+    from meseta.configuration import parse, parser
+    from meseta.files import check_file
+    from meseta.report import to_rich, write_sweep_page
+    from meseta.report.swept import in_words, swept_table
+
+    require("sweep", "optuna", "filelock")
+    require("report", "jinja2", "plotly")
+    from meseta.sweeping import SweepConfig
+    from meseta.sweeping import sweep as carry_out
+
+    options = parser(
+        SweepConfig,
+        prog="meseta sweep",
+        description="Search for the settings that make the most robust model among those that are accurate enough, on "
+        "held-out data. After an interruption the same command goes on; started twice, the two share the work.",
+    )
+    config, _ = parse(options, SweepConfig, _with_recipes(arguments))
+    page = config.folder / "sweep.html"
+    check_file(page)
+    swept = carry_out(config, say=_say)
+    Console().print(to_rich(swept_table(swept)))
+    write_sweep_page(swept, page)
+    _say(f"page: {page}")
+    if swept.best is None:
+        _say("best: none; no cell is feasible. Lower the floor, or widen the space.")
+    else:
+        _say(f"best: {in_words(swept.best)}")
+        _say(f"on the test set: meseta evaluate {config.folder / 'cells' / swept.best.name}")
 
 
 def train(arguments: list[str]) -> None:
@@ -425,6 +460,7 @@ VERBS = {
     "surface": surface,
     "figure": figure,
     "reproduce": reproduce,
+    "sweep": sweep,
     "report": report,
     "show": show,
     "list": list_,

@@ -96,6 +96,20 @@ def parse(
     return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
 
 
+def build(config: type[Config], entries: Any) -> Config:
+    """Return the dataclass `config` from entries as `plain` writes them, in which a method may stand by its name alone.
+
+    Raises:
+        UserError: an unknown key or name, or a value of the wrong type.
+    """
+    made = parser(config)
+    try:
+        built = made.instantiate(made.parse_object(entries))
+    except jsonargparse.ArgumentError as error:
+        raise _explain(str(error.message)) from None
+    return config(**{field.name: built[field.name] for field in fields(config)})  # type: ignore[arg-type]
+
+
 def _plain_values(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with values written out: 8/255 as a decimal, the name of a method with all its defaults.
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from meseta.report.notices import read_with_care
     from meseta.report.page import write_report
     from meseta.report.printed import write_figures
+    from meseta.report.sweep_page import write_sweep_page
     from meseta.report.table import comparison_table
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "write_figure_page",
     "write_figures",
     "write_report",
+    "write_sweep_page",
 ]
 
 __getattr__ = lazy(
@@ -41,5 +43,6 @@ __getattr__ = lazy(
         "write_figure_page": "meseta.report.figure_page",
         "write_figures": "meseta.report.printed",
         "write_report": "meseta.report.page",
+        "write_sweep_page": "meseta.report.sweep_page",
     },
 )
