@@ -13,7 +13,7 @@ ROOT = Path(meseta.__file__).parent
 ROWS = [
     {"version", "lazy", "shapes", "errors"},
     {"files", "checks"},
-    {"processes"},
+    {"processes", "workers"},
     {"linalg", "schedules"},
     {"autodiff", "threat"},
     {"geometry", "attacks", "models", "data"},
@@ -44,7 +44,6 @@ HEAVY = {
     "huggingface_hub": {"models", "data"},
     "rich": {"cli", "report"},
     "optuna": {"sweeping"},
-    "filelock": {"sweeping"},
     "sqlalchemy": {"sweeping"},
     "pyautoattack": {"attacks"},
 }

@@ -20,36 +20,40 @@ from meseta.training.checkpoint import LAST
 SCRIPT = Path(__file__).with_name("two_processes.py")
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """The runs of one process, and of two that torchrun started."""
-    one, two = (tmp_path_factory.mktemp(name) for name in ("one", "two"))
-    for verb in verbs(str(one), "1"):
+def output(command):
+    """Return what a command says, which must end well."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_two_processes_do_what_one_does(tmp_path):
+    """One test, since it takes four processes: those of torchrun, and then those that Lightning starts."""
+    one, two = tmp_path / "one" / "run", tmp_path / "two" / "run"
+    for verb in verbs(str(one.parent), "1"):
         assert main(verb) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*torchrun, str(SCRIPT), str(two), "2"], capture_output=True, text=True, check=False, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return one / "run", two / "run", done.stdout
+    said = output([*torchrun, str(SCRIPT), str(two.parent), "2"])
+    assert said.count("masking: ") == 1  # one of them speaks
+    check_weights(*(torch.load(run / LAST, weights_only=True)["state_dict"] for run in (one, two)))
+    check_training(*(read_record(run).training for run in (one, two)))
+    check_sections(one, two)
+
+    before = (two / "record.json").stat().st_mtime_ns
+    output([sys.executable, "-m", "meseta", *verbs(str(two.parent), "2")[2]])  # measures again
+    assert (two / "record.json").stat().st_mtime_ns > before
+    check_sections(one, two)
 
 
-def timeless(part):
-    """Leave out what two processes do in another time."""
-    if isinstance(part, dict):
-        return {key: timeless(value) for key, value in part.items() if key not in ("seconds", "provenance")}
-    return [timeless(value) for value in part] if isinstance(part, list) else part
-
-
-def test_two_processes_train_to_the_same_weights(runs):
-    first, second = (torch.load(run / LAST, weights_only=True)["state_dict"] for run in runs[:2])
+def check_weights(first, second):
+    """After ten steps, the last of each epoch shared unevenly."""
     for name, weight in first.items():
         assert weight.dtype == torch.float64
         torch.testing.assert_close(weight, second[name], rtol=1e-12, atol=1e-12)
 
 
-def test_terms_and_validation_are_those_of_all_examples(runs):
-    first, second = (read_record(run).training for run in runs[:2])
+def check_training(first, second):
+    """Terms and validation are those of all examples."""
     assert (first.processes, second.processes) == (1, 2)
     assert first.steps == second.steps == 10
     assert first.history.keys() == second.history.keys()
@@ -58,24 +62,20 @@ def test_terms_and_validation_are_those_of_all_examples(runs):
     assert first.metrics == pytest.approx(second.metrics, rel=1e-6)
 
 
-@pytest.mark.parametrize("section", ["evaluation", "measures", "bounds"])
-def test_two_processes_write_the_same_record(section, runs):
-    first, second = (timeless(read_record(run).model_dump()[section]) for run in runs[:2])
-    assert first
-    assert first == second
+def check_sections(*runs):
+    """What was attacked, measured and bounded is the same, and nothing unfinished is left."""
+    for section in ("evaluation", "measures", "bounds"):
+        first, second = (timeless(read_record(run).model_dump()[section]) for run in runs)
+        assert first
+        assert first == second
+    assert not any((run / "unfinished").exists() for run in runs)
 
 
-def test_one_of_them_speaks_and_nothing_unfinished_is_left(runs):
-    assert runs[2].count("masking: ") == 1
-    assert not any((run / "unfinished").exists() for run in runs[:2])
-
-
-def test_lightning_starts_the_other_process(runs, tmp_path):
-    """And an evaluation that was done is done again to the same figures."""
-    before = timeless(read_record(runs[1]).model_dump()["measures"])
-    command = [sys.executable, "-m", "meseta", *verbs(str(runs[1].parent), "2")[2]]
-    output(command)
-    assert timeless(read_record(runs[1]).model_dump()["measures"]) == before
+def timeless(part):
+    """Leave out what two processes do in another time."""
+    if isinstance(part, dict):
+        return {key: timeless(value) for key, value in part.items() if key not in ("seconds", "provenance")}
+    return [timeless(value) for value in part] if isinstance(part, list) else part
 
 
 def test_what_was_started_must_be_what_is_asked_for(monkeypatch):

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
-from meseta.checks import whole
 from meseta.errors import MissingExtra, UserError
 
 TIMEOUT = timedelta(hours=2)
@@ -46,6 +45,8 @@ def join(devices: int, nodes: int, device: str | None) -> tuple[Team, str | None
     Raises:
         UserError: a device by its number, fewer devices than asked for, or another number of processes already started.
     """
+    from meseta.checks import whole  # which needs torch, and `rank` must not
+
     whole("devices", devices, 1)
     whole("nodes", nodes, 1)
     check_world(devices, nodes)

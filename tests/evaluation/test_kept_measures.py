@@ -1,6 +1,7 @@
 """What measures, bounds and distances keep: nothing is taken twice, and shards add up to the same section."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_shards_add_up_to_the_whole(take, problem, tmp_path):
 class Counted(Measure):
     """Counts its calls, and ends the process's work at one of them."""
 
-    calls = []
+    calls: ClassVar[list[int]] = []
 
     def at(self, model, x, y):
         self.calls.append(len(x))

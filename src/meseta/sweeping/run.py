@@ -17,12 +17,12 @@ from meseta.errors import Diverged, UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.record import Evaluation, Provenance, read_record
 from meseta.files import write_text
-from meseta.processes import Progress, Workers
 from meseta.report.swept import Figures, State, Swept, SweptCell, in_words, state, write_swept
 from meseta.sweeping.config import Range, SweepConfig
 from meseta.sweeping.queue import BEGUN, FOUND, Claim, Queue
 from meseta.threat import Threat
 from meseta.training import RunConfig
+from meseta.workers import Progress, Workers
 from meseta.workflow import EvaluateConfig
 
 POLL = 1.0
