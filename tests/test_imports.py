@@ -12,7 +12,7 @@ ROOT = Path(meseta.__file__).parent
 # Each part may import what stands before it. Parts in one row do not import one another, but for the arrows below.
 ROWS = [
     {"version", "lazy", "shapes", "errors"},
-    {"files", "checks", "processes"},
+    {"allowed", "files", "checks", "processes"},
     {"linalg", "schedules"},
     {"autodiff", "threat"},
     {"geometry", "attacks", "models", "data"},

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and run folders that never overwrite one another."""
+"""Files written whole or not at all, run folders that never overwrite one another, files of others read with care."""
 
 import errno
 import os
@@ -56,3 +56,32 @@ def check_new_folder(folder: Path) -> None:
         raise UserError(
             f"output folder: {folder} already holds a run. Give another name or folder, or remove it first."
         )
+
+
+SMALL, LARGE = 2**20, 2**28
+"""Bytes that a file made by hand, and one made by a program, may have: reading takes many times as much memory."""
+
+
+def read_text(what: str, path: Path, most: int) -> str:
+    """Return the text of a file that anybody may have made.
+
+    Raises:
+        UserError: there is no regular file of at most that size, or it is not in UTF-8.
+    """
+    if not path.is_file():  # a pipe would wait for ever, and a device never end
+        raise UserError(f"{what}: {path} {'is no regular file' if path.exists() else 'does not exist'}. Give a file.")
+    if path.stat().st_size > most:
+        raise UserError(f"{what}: {path} has more than {most >> 20} MiB, which no {what} has. Check what it is.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{what}: {path} cannot be read as text in UTF-8. Check what it is.") from None
+    except OSError as error:
+        raise UserError(f"{what}: {path} cannot be read as text: {error}") from None
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Raise where something needs more bytes than the machine has: the system would end the process without a word."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise UserError(f"{what} needs {needed / 2**30:.3g} GiB of memory, and this machine has {memory / 2**30:.3g}.")
