@@ -98,8 +98,11 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _fail(message: str) -> int:
-    """Tell what is wrong in one line; return 2."""
-    print(f"meseta: error: {printable(' '.join(message.split()))}", file=sys.stderr)
+    """Tell what is wrong in one line that can be read; return 2."""
+    line = printable(" ".join(message.split()))
+    if len(line) > 2000:  # a name of a thousand letters, for example
+        line = f"{line[:1500]} … {line[-400:]}"
+    print(f"meseta: error: {line}", file=sys.stderr)
     return 2
 
 

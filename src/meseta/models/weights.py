@@ -1,5 +1,6 @@
 """Weights from files: safetensors, and the state dicts of other programs; code in a file is never run."""
 
+import warnings
 import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -68,7 +69,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 check_memory(f"weights: {path}", sum(entry.file_size for entry in archive.infolist()))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of pickles that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UserError:
         raise
     except UnpicklingError as error:

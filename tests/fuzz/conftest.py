@@ -1,0 +1,41 @@
+"""One world to fuzz in: a run with every kind of section in its record, a folder to call from, a folder of others'."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+from sandbox import CANARY
+
+from meseta.cli import main
+
+SMALL = ["--data.train_limit", "64", "--data.test_limit", "16", "--epochs", "1"]
+SMALL += ["--model", "Mlp", "--model.hidden", "[4]", "--model.activation", "silu"]
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    root = tmp_path_factory.mktemp("world")
+    for name in ("outside", "cwd"):
+        (root / name).mkdir()
+    (root / "cwd" / f"{CANARY}.py").write_text("raise SystemExit('the canary was imported')")
+    run = root / "runs" / "a"
+    for step in (
+        ["train", "--out", str(run.parent), "--name", "a", *SMALL],
+        ["evaluate", str(run), "--eps", "0.1", "--n", "4", "--attacks", "[FGSM]", "--checks", "[OneStep]"],
+        ["measure", str(run), "--n", "4", "--measures", "[GradientNorm]"],
+        ["certify", str(run), "--n", "4", "--bounds", "[LinearPiece]", "--attacks", "[DeepFool]"],
+        ["surface", str(run), "--resolution", "3", "--out", str(root / "out")],
+    ):
+        assert main(step) == 0
+    shutil.rmtree(run / "figures")
+    return SimpleNamespace(root=root, run=run, cwd=root / "cwd", cache=root / "cache")
+
+
+@pytest.fixture
+def world(built, monkeypatch):
+    monkeypatch.setenv("MESETA_CACHE", str(built.cache))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(built.cwd)
+    monkeypatch.syspath_prepend(str(built.cwd))  # as `python -m meseta` has it
+    return built
