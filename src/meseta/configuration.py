@@ -146,6 +146,10 @@ def parse(
         built = made.instantiate(made.parse_args(_plain_values(arguments)))
     except jsonargparse.ArgumentError as error:
         raise _explain(str(error.message)) from None
+    except UserError:
+        raise
+    except ValueError as error:  # what the parser makes of a UserError where a value may be of several types
+        raise _explain(str(error)) from None
     return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
 
 

@@ -82,7 +82,7 @@ TEXTS = [
 ]
 NUMBERS = [0, -1, 1, 2, 255, 2**31, 2**62, 2**63, 2**64, 10**30, 10**400, -(10**400), 0.0, -0.0, 0.5, 1e-320, 1e308]
 NUMBERS += [float("nan"), float("inf"), -float("inf"), True, False, None]
-CLASSES = [{"class_path": text, "init_args": {"weight": 1}} for text in TEXTS if text.isprintable() and len(text) < 40]
+NAMES = [text for text in TEXTS if text.isprintable() and len(text) < 40]
 
 
 def deep(n, value=1):
@@ -92,22 +92,29 @@ def deep(n, value=1):
     return value
 
 
+LONG = [60] * 9 + [1500]
+
+
 def values():
     """Draw a value that JSON and YAML can hold."""
-    leaves = st.one_of(st.sampled_from(TEXTS), st.sampled_from(NUMBERS), st.integers(), st.floats(), st.text(max_size=8))
+    leaves = st.one_of(
+        st.sampled_from(TEXTS), st.sampled_from(NUMBERS), st.integers(), st.floats(), st.text(max_size=8)
+    )
     trees = st.recursive(
         leaves,
         lambda part: st.lists(part, max_size=3) | st.dictionaries(st.sampled_from(TEXTS), part, max_size=3),
         max_leaves=6,
     )
-    return st.one_of(leaves, trees, st.sampled_from(CLASSES), st.just(deep(60)), st.just(deep(1500)), st.just([0] * 999))
+    named = st.sampled_from(NAMES).map(lambda name: {"class_path": name, "init_args": {"weight": 1}})
+    long = st.sampled_from(LONG).map(deep) | st.sampled_from([99, 999]).map(lambda n: [0] * n)
+    return st.one_of(leaves, leaves, trees, named, long)
 
 
 def places(tree, path=()):
     """Return the paths of all values in a tree of dicts and lists."""
     found = [path] if path else []
     entries = tree.items() if isinstance(tree, dict) else enumerate(tree[:3]) if isinstance(tree, list) else ()
-    for key, value in entries:
+    for key, value in entries if len(path) < 20 else ():
         found += places(value, (*path, key))
     return found
 
@@ -162,7 +169,10 @@ def damaged(draw, content):
     if kind == "zeros":
         return content[:at] + bytes(min(64, len(content) - at)) + content[at + 64 :]
     if kind == "magic":
-        return draw(st.sampled_from([b"PK\x03\x04", b"\x80\x04", b"\x89PNG\r\n\x1a\n", b"\x93NUMPY", b"PAR1", BOMB])) + content
+        return (
+            draw(st.sampled_from([b"PK\x03\x04", b"\x80\x04", b"\x89PNG\r\n\x1a\n", b"\x93NUMPY", b"PAR1", BOMB]))
+            + content
+        )
     return content * 2 if kind == "twice" else b""
 
 

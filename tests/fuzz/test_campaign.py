@@ -1,6 +1,6 @@
-"""A fuzz campaign through the command line: configurations, records, checkpoints, data, arguments; see docs/security.md.
+"""A fuzz campaign through the command line: configurations, arguments, checkpoints, records, data.
 
-`MESETA_FUZZ=100 pytest tests/fuzz` draws 100 times as many examples, and new ones.
+`MESETA_FUZZ=100 pytest tests/fuzz` draws 100 times as many examples, and new ones; see docs/security.md.
 """
 
 import csv
@@ -19,6 +19,7 @@ from hostile import BOMB, as_json, bright, changed, damaged, encoded, laughs, pn
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from plotly.offline import get_plotlyjs
 from safetensors.torch import save_file
 from sandbox import cases, ends_well, fresh
 
@@ -95,6 +96,7 @@ def test_damaged_configurations(world, untrained, content):
         (b"? [1, 2]\n: 3\n", "a key is no text"),
         (b"name: !!python/object/apply:os.system ['touch canary']\n", "could not determine a constructor"),
         (b"epochs: " + b"9" * 5000, "cannot be read"),
+        (b"model: {class_path: Mlp, init_args: {hidden: [0]}}\n", "`hidden` must be a whole number"),
         (b'name: "\\ud800"\n', "half a character"),
         (b"objective: canary_module.X\n", "add --allow canary_module"),
         (b"objective: {class_path: os.system, init_args: {command: 'touch canary'}}\n", "the module os is not allowed"),
@@ -147,7 +149,9 @@ WORDS = {
     "list": [],
     "demo": ["--config", "--name", "--out"],
 }
-ARGUMENTS = st.sampled_from([text for text in hostile.TEXTS if "\0" not in text] + ["-9", "[", "{", "[1]", "{a: 1}", "10"])
+ARGUMENTS = st.sampled_from(
+    [text for text in hostile.TEXTS if "\0" not in text] + ["-9", "[", "{", "[1]", "{a: 1}", "10"]
+)
 
 
 @cases(60)
@@ -156,7 +160,7 @@ def test_arguments(world, untrained, data):
     verb = data.draw(st.sampled_from(sorted(WORDS)))
     # the run itself is left out where a verb could then take its time
     before = ["nowhere"] if verb in ("evaluate", "measure", "certify", "surface", "report", "show") else []
-    options = [*WORDS[verb], "--allow", "--nothing", "--help"]
+    options = [*WORDS[verb], "--allow", "--nothing"]
     words = data.draw(st.lists(st.sampled_from(options) | ARGUMENTS, min_size=1, max_size=4))
     if verb == "demo":
         words = ["--config", data.draw(ARGUMENTS)]
@@ -185,7 +189,9 @@ def loads(world, **files):
         (run / name.replace("_", ".")).write_bytes(content)
     code = ends_well(["measure", "run", "--n", "2", "--measures", "[GradientNorm]"], may_write=[run, world.cache])[0]
     if code == 2:
-        assert (run / "record.json").read_bytes() == (files.get("record_json") or (world.run / "record.json").read_bytes())
+        assert (run / "record.json").read_bytes() == (
+            files.get("record_json") or (world.run / "record.json").read_bytes()
+        )
 
 
 @cases(40)
@@ -280,12 +286,15 @@ def takes(file):
     WATCH.seen, WATCH.may_write, WATCH.count = [], [], WATCH.count + 1
     try:
         load_weights(model, file)
+        refused = ""
     except UserError as error:
-        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
-        assert "\n" not in str(error)
+        refused = str(error)
     finally:
         WATCH.may_write = None
     assert WATCH.seen == []
+    assert "\n" not in refused
+    if refused:
+        assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
 @cases(60)
@@ -322,8 +331,14 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         self.scripts += tag == "script"
         names = {name for name, _ in attributes}
-        links = [value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))]
-        if links or any(name.startswith("on") for name in names) or tag in ("iframe", "object", "embed", "link", "base"):
+        links = [
+            value for name, value in attributes if name in ("src", "href") and not value.startswith(("data:", "#"))
+        ]
+        if (
+            links
+            or any(name.startswith("on") for name in names)
+            or tag in ("iframe", "object", "embed", "link", "base")
+        ):
             self.bad.append((tag, attributes))
 
 
@@ -335,7 +350,7 @@ def reports(world, content):
         assert [file.name for file in folder.iterdir()] == ["record.json"]
         return
     page = Page()
-    page.feed((folder / "report.html").read_text(encoding="utf-8"))
+    page.feed((folder / "report.html").read_text(encoding="utf-8").replace(get_plotlyjs(), ""))
     assert (page.scripts, page.bad) == (3, [])
     with (folder / "report.csv").open(encoding="utf-8", newline="") as file:
         cells = [cell for row in csv.reader(file) for cell in row]
@@ -373,13 +388,10 @@ OWN += ["sound", "estimate", "proxy", "attack", "adversarial", "gradient"]
 @pytest.mark.parametrize(
     "text",
     [
-        "</script><img src=x onerror=alert(1)>",
-        "\"'><svg onload=alert(1)>",
-        "\x1b[2J\u202e\\input{/etc/passwd}",
+        "</script>\"'><img src=x onerror=alert(1)>{{ 7 }}",
+        "\x1b[2J\u202e\\input{/etc/passwd}![x](https://evil.example/x.png)",
         "=cmd|'/C calc'!A0",
-        "../../outside/x",
-        "{{ 7 }} [bold]x[/nothing]",
-        "![x](https://evil.example/x.png)",
+        "../../outside/x[bold]x[/nothing]",
     ],
 )
 def test_one_text_everywhere(world, text):
@@ -467,7 +479,9 @@ def test_tensors(world, untrained, data):
     name = data.draw(st.sampled_from(sorted(tensors)))
     kind = data.draw(st.sampled_from([torch.uint8, torch.int64, torch.float32, torch.bool, torch.float8_e5m2]))
     value = data.draw(st.sampled_from([0.0, 1.0, -1.0, 2.0**40, float("nan"), float("inf")]))
-    shape = data.draw(st.sampled_from([(8,), (8, 1, 4, 4), (0,), (8, 0), (1,), (), (8, 1), (7, 1, 4, 4), (8, 1, 1, 1, 1)]))
+    shape = data.draw(
+        st.sampled_from([(8,), (8, 1, 4, 4), (0,), (8, 0), (1,), (), (8, 1), (7, 1, 4, 4), (8, 1, 1, 1, 1)])
+    )
     if data.draw(st.booleans()):
         tensors[name] = torch.full(shape, value).to(kind)
     save_file(tensors, folder / "d.safetensors")

@@ -87,7 +87,9 @@ def test_what_the_model_has_itself_is_left_out_only_where_it_is_named(tmp_path: 
         ({"2.bias": [1.0]}, "2.bias beside tensors"),
     ],
 )
-def test_misfits_are_named_and_leave_the_model_as_it_was(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+def test_misfits_are_named_and_leave_the_model_as_it_was(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
     torch.save({k: v for k, v in (WEIGHTS | changes).items() if v is not None}, tmp_path / "w.pt")
     filled = model()
     before = {name: tensor.clone() for name, tensor in filled.state_dict().items()}

@@ -200,5 +200,7 @@ def check_widths(name: str, widths: object) -> None:
     """Raise where the option `name` is not a tuple of positive whole numbers; an empty one is allowed."""
     if not isinstance(widths, tuple):
         raise UserError(f"`{name}` must be a tuple of layer widths such as (200, 200), got {widths!r}. Change it.")
+    if len(widths) > 1000:  # each is a module of its own: a short file could ask for minutes
+        raise UserError(f"`{name}` must name at most 1000 layers, got {len(widths)}. Change it.")
     for width in widths:
         check_count(name, width)
