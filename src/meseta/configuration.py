@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import jsonargparse
 import yaml
 from jsonargparse import _typehints
+from jsonargparse._util import import_object
 
 from meseta.allowed import is_ours, not_allowed, written
 from meseta.errors import UserError, is_text, unknown_name
@@ -143,7 +144,9 @@ def parse(
     """
     _check_files(arguments)
     try:
-        built = made.instantiate(made.parse_args(_plain_values(arguments)))
+        parsed = made.parse_args(_plain_values(arguments))
+        _check_nulls(parsed, config)
+        built = made.instantiate(parsed)
     except jsonargparse.ArgumentError as error:
         raise _explain(str(error.message)) from None
     except UserError:
@@ -151,6 +154,24 @@ def parse(
     except ValueError as error:  # what the parser makes of a UserError where a value may be of several types
         raise _explain(str(error)) from None
     return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
+
+
+def _check_nulls(parsed: Any, made: type[Any]) -> None:
+    """Raise where a value is null that must not be: the parser takes null for every type."""
+    hints = get_type_hints(made)
+    for name in (field.name for field in fields(made)):
+        if name in parsed and parsed[name] is None and type(None) not in get_args(hints[name]):
+            raise UserError(f"`{name}` must have a value, got null. Give one, or leave the key out.")
+        for part in _parts(parsed.get(name)):
+            _check_nulls(part.get("init_args") or {}, import_object(part["class_path"]))
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return the methods in a parsed value, not those within them."""
+    if isinstance(value, jsonargparse.Namespace) and "class_path" in value:
+        return [value]
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [part for entry in entries for part in _parts(entry)]
 
 
 def _check_files(arguments: Sequence[str]) -> None:

@@ -82,6 +82,11 @@ def read_text(what: str, path: Path, most: int) -> str:
 
 def check_memory(what: str, needed: int) -> None:
     """Raise where something needs more bytes than the machine has: the system would end the process without a word."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = machine_memory()
     if needed > memory:
         raise UserError(f"{what} needs {needed / 2**30:.3g} GiB of memory, and this machine has {memory / 2**30:.3g}.")
+
+
+def machine_memory() -> int:
+    """Return how many bytes of memory the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

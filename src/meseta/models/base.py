@@ -94,7 +94,8 @@ class Architecture(ABC):
                 weights = list(self.layers(input_shape, classes).parameters())
         except (RuntimeError, OverflowError) as error:
             raise UserError(f"`model`: {self} cannot be built for {input_shape}: {error}") from None
-        check_memory(f"`model`: {self}", sum(weight.numel() * weight.element_size() for weight in weights))
+        size = sum(weight.numel() * weight.element_size() for weight in weights)
+        check_memory(f"`model`: {self} with its gradients", 2 * size)
 
     def initialise(self, body: nn.Sequential, generator: torch.Generator | None) -> None:
         """Draw the weights: Kaiming normal by fan-in with the activation's gain, gain 1 into the logits."""
