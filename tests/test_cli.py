@@ -1,6 +1,7 @@
 """The command line as a user meets it: one small run through every verb, and every mistake in one line."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from meseta.cli import main
+from meseta.cli import VERBS, main
 from meseta.evaluation.record import read_record
 
 SMALL = ["--data.train_limit", "320", "--data.test_limit", "60", "--model", "Mlp", "--epochs", "1"]
@@ -314,7 +315,7 @@ def test_demo_goes_on_where_it_stopped_and_touches_no_other_run(tmp_path, capsys
         (["evaluate", "RUN", "--eps", "0.1", "--threats", "{L2: [1]}"], "Give one of them"),
         (["evaluate", "RUN", "--attacks", "[]"], "`attacks`"),
         (["measure", "RUN", "--measures", "[]"], "`measures`"),
-        (["train", "--config", "RUN/model.safetensors"], "not a text file"),
+        (["train", "--config", "RUN/model.safetensors"], "cannot be read as text in UTF-8"),
         (["evaluate", "RUN", "--device", "tpu9"], "`device`"),
         (["train", "--accelerator", "abacus"], "accelerator"),
         (["evaluate", "RUN", "--attacks", "[PDG]"], "unknown name 'PDG'. Did you mean 'PGD'?"),
@@ -416,3 +417,42 @@ def test_every_verb_has_help(verb, capsys):
 def test_help_and_version(capsys):
     assert main([]) == main(["--help"]) == main(["--version"]) == 0
     assert "demo" in capsys.readouterr().out
+
+
+def in_a_process(verb, **options):
+    """Run a verb, given as Python, in a process of its own."""
+    code = f"import sys, meseta.cli as cli\ncli.VERBS['x'] = lambda _: {verb}\nsys.exit(cli.main(['x']))"
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    process = in_a_process("[print('line') for _ in range(100_000)]")
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(), process.stderr.read()) == (141, b"")
+
+
+def test_what_the_terminal_cannot_show_is_a_question_mark():
+    out, err = in_a_process(r"print('8×8 \ud800')", env={**os.environ, "PYTHONIOENCODING": "ascii"}).communicate()
+    assert (out, err) == (b"8?8 ?\n", b"")
+
+
+def test_memory_that_runs_out_is_said_and_bugs_are_not_hidden(monkeypatch, capsys):
+    def fail(error):
+        def verb(_):
+            raise error
+
+        monkeypatch.setitem(VERBS, "list", verb)
+        return main(["list"])
+
+    for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")):
+        assert fail(error) == 2
+        assert "out of memory. Take smaller batches" in capsys.readouterr().err
+    for error in (RuntimeError("a bug"), ValueError("a bug"), RecursionError("a bug")):
+        with pytest.raises(type(error), match="a bug"):
+            fail(error)
+
+
+def test_arguments_that_no_record_could_hold(capsys):
+    assert main(["train", "--name", "a\udcff"]) == 2
+    assert "is not in UTF-8" in capsys.readouterr().err

@@ -79,6 +79,13 @@ def test_bad_options_are_refused_in_one_line(arguments, message):
         ("epchs: 3", "epchs"),
         ("objective: {class_path: InputGradient, init_args: {weigth: 1}}", "weigth"),
         ("epochs: [1", "config"),
+        ("out:", "`out` must have a value, got null"),
+        ("data: {val_fraction: null}", "`val_fraction` must have a value"),
+        ("schedule: {class_path: Cosine, init_args: {warmup: null}}", "`warmup` must have a value"),
+        (
+            "objective: {class_path: Sum, init_args: {parts: [{class_path: InputGradient, init_args: {q: }}]}}",
+            "`q` must",
+        ),
         ("- a\n- b", "config"),
         ("objective: !!python/object/apply:os.system ['echo no']", "config"),
     ],

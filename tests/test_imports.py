@@ -12,7 +12,7 @@ ROOT = Path(meseta.__file__).parent
 # Each part may import what stands before it. Parts in one row do not import one another, but for the arrows below.
 ROWS = [
     {"version", "lazy", "shapes", "errors"},
-    {"files", "checks"},
+    {"allowed", "files", "checks"},
     {"processes", "workers"},
     {"linalg", "schedules"},
     {"autodiff", "threat"},

@@ -108,9 +108,9 @@ def usable_device(name: str | None) -> torch.device:
     """Return the device of that name, or the GPU if there is one; raise where torch cannot use it."""
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        torch.zeros(1, device=chosen)
+        torch.zeros(1, device=chosen).item()  # which the device "meta" cannot do
         return torch.device(chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         raise UserError(f"`device`: torch cannot use {chosen!r}: {str(error).splitlines()[0]}") from None
 
 

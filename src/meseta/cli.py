@@ -1,13 +1,17 @@
 """The command line: verbs only. Each verb imports what it needs, so that `meseta --help` answers at once."""
 
+import os
 import re
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from meseta.errors import UserError, printable, require, unknown_name
+from meseta.allowed import allow
+from meseta.errors import UserError, is_text, printable, require, unknown_name
 from meseta.processes import rank
 from meseta.version import __version__
 
@@ -38,7 +42,9 @@ verbs:
   show      the comparison of runs in the terminal, and for one run what it takes to run it again
   list      every objective, attack, measure, model and data set, in one line each
 
-`meseta VERB --help` tells its options; numbers may be written 8/255. `meseta --version` tells the version.
+`meseta VERB --help` tells its options; numbers may be written 8/255. `meseta --version` tells the version. With
+`--allow MODULE` every verb takes your own objectives, attacks, models, ... from a module in this folder or an installed
+one, whose code is run.
 """
 
 
@@ -51,14 +57,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] == "--version":
         print(__version__)
         return 0
+    _print_anything()
     try:
+        if broken := [argument for argument in arguments if not is_text(argument)]:
+            raise UserError(f"arguments: {broken[0]!r} is not in UTF-8, and no record could hold it. Rename it.")
         if arguments[0] not in VERBS:
             raise unknown_name("verb", arguments[0], VERBS)
-        VERBS[arguments[0]](arguments[1:])
+        names, others = _allowed(arguments[1:])
+        with allow(names):
+            VERBS[arguments[0]](others)
+        sys.stdout.flush()
     except UserError as error:
         return _fail(str(error))
+    except BrokenPipeError:  # `meseta list | head` has read enough; what Python flushes at its end goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         return _fail(f"{error.filename or 'file'}: {error.strerror or error}")
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        return _fail("out of memory. Take smaller batches (--batch_size), fewer processes or a smaller model.")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch":
             raise
@@ -69,10 +88,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _print_anything() -> None:
+    """Let no name stop the output: what a terminal's encoding does not have, or is half a character, prints as ?."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Return whether Python, or torch on any device, found no memory."""
+    return isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in str(error)
+
+
 def _fail(message: str) -> int:
+    """Tell what is wrong in one line that can be read; return 2."""
+    line = printable(" ".join(message.split()))
+    if len(line) > 2000:  # a name of a thousand letters, for example
+        line = f"{line[:1500]} … {line[-400:]}"
     whose = f" (process {rank()})" if rank() else ""
-    print(f"meseta: error{whose}: {printable(message)}", file=sys.stderr)
+    print(f"meseta: error{whose}: {line}", file=sys.stderr)
     return 2
+
+
+def _allowed(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the modules of all `--allow MODULE`, and the other arguments."""
+    names, others = list[str](), list[str]()
+    rest = iter(arguments)
+    for argument in rest:
+        option, equals, value = argument.partition("=")
+        if option == "--allow":
+            names.append(value if equals else next(rest, ""))
+        else:
+            others.append(argument)
+    return names, others
+
+
+class _Parser(ArgumentParser):
+    """A parser whose errors are as those of every other verb."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise, in place of printing the usage and leaving."""
+        raise UserError(f"{message}. `{self.prog} --help` tells the options.")
 
 
 def demo(arguments: list[str]) -> None:
@@ -291,11 +347,9 @@ def _names(arguments: Sequence[str], option: str, field: str) -> list[str]:
 
 def report(arguments: list[str]) -> None:
     """Write the report of runs."""
-    import argparse
-
     from meseta.evaluation.record import find_records
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="meseta report",
         description="One HTML page, figures as PDF and PNG, and the table as Markdown, CSV and LaTeX, from records.",
     )
@@ -312,11 +366,9 @@ def report(arguments: list[str]) -> None:
 
 def show(arguments: list[str]) -> None:
     """Show runs in the terminal."""
-    import argparse
-
     from meseta.evaluation.record import find_records
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="meseta show",
         description="The comparison of runs, from their records; for one run also its settings and where its figures "
         "are from.",
@@ -403,9 +455,7 @@ def reproduce(arguments: list[str]) -> None:
 
 def _scale(arguments: Sequence[str], known: "Sequence[Scale]") -> "Scale":
     """Return the scale that is asked for, whose settings are the defaults of all other options."""
-    import argparse
-
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(prog="meseta reproduce", add_help=False)
     parser.add_argument("--scale", default="short")
     name = parser.parse_known_args(arguments)[0].scale
     found = next((scale for scale in known if scale == name), None)
@@ -426,8 +476,6 @@ def _save_figure(drawn: "Figure", folder: Path) -> None:
 
 def list_(arguments: list[str]) -> None:
     """List everything by name."""
-    import argparse
-
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -435,7 +483,7 @@ def list_(arguments: list[str]) -> None:
     from meseta.data import KNOWN
     from meseta.registry import KINDS, methods, paper_figures, reproductions, summary
 
-    argparse.ArgumentParser(prog="meseta list", description="Everything by name.").parse_args(arguments)
+    _Parser(prog="meseta list", description="Everything by name.").parse_args(arguments)
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()

@@ -1,22 +1,26 @@
 """Configuration files: dataclasses to YAML and back, with `8/255` understood and every name checked.
 
 A configuration names methods by class: `objective: {class_path: InputGradient, init_args: {weight: 0.1}}`, or just
-`objective: InputGradient`. Only classes that meseta's own folders name can be given; nothing else is imported.
+`objective: InputGradient`. Only classes that meseta's own folders name can be given, and those of modules that the user
+allows, as `my_module.MyObjective`; nothing else is imported.
 """
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import jsonargparse
 import yaml
 from jsonargparse import _typehints
+from jsonargparse._util import import_object
 
-from meseta.errors import UserError, unknown_name
+from meseta.allowed import is_ours, not_allowed, written
+from meseta.errors import UserError, is_text, unknown_name
+from meseta.files import SMALL, read_text
 from meseta.registry import KINDS, methods
 
 Config = TypeVar("Config")
@@ -24,6 +28,16 @@ Config = TypeVar("Config")
 
 class _Loader(yaml.SafeLoader):
     """YAML, safe, that also reads 8/255, 1e-3 and inf as numbers."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping; each key may stand in it once, and is text."""
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if not isinstance(key, str):
+                raise yaml.YAMLError("a key is no text")
+            if keys.count(key) > 1:
+                raise yaml.YAMLError(f"the key {key!r} stands twice in one mapping")
+        return super().construct_mapping(node, deep)
 
 
 def _fraction(loader: _Loader, node: yaml.ScalarNode) -> float:
@@ -42,21 +56,62 @@ _Loader.add_implicit_resolver("!inf", re.compile(r"^[-+]?inf$"), list("-+i"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), _START)
 
 
+MOST_NODES = 100_000
+"""Values that a YAML text may have with every alias written out; the longest recipe has a few hundred."""
+
+
 def load_yaml(text: str) -> Any:
-    """Return the content of YAML text; fractions such as 8/255 are numbers."""
-    return yaml.load(text, _Loader)
+    """Return the content of YAML text; fractions such as 8/255 are numbers.
+
+    Raises:
+        yaml.YAMLError: no YAML, values that cannot be read, or aliases that stand for too much.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _written_out(node, {})
+        return loader.construct_document(node)
+    except UserError:
+        raise
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+    except (ValueError, KeyError, AttributeError, OverflowError) as error:  # of values such as a date of month 99
+        raise yaml.YAMLError(f"a value cannot be read: {error}") from None
+
+
+def _written_out(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return how many values a node has with its aliases written out: a text of ten lines can stand for billions."""
+    if isinstance(node, yaml.ScalarNode) and not is_text(node.value):
+        raise yaml.YAMLError(f"{node.value!r} holds half a character (a lone surrogate), which no text file can hold")
+    if id(node) not in sizes:
+        sizes[id(node)] = MOST_NODES  # of a node that holds itself
+        pairs = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for pair in pairs for part in (pair if isinstance(pair, tuple) else (pair,))]
+        sizes[id(node)] = 1 + sum(_written_out(part, sizes) for part in parts)
+    if sizes[id(node)] >= MOST_NODES:
+        raise yaml.YAMLError(f"more than {MOST_NODES:,} values, with every alias written out")
+    return sizes[id(node)]
+
+
+def _prepare() -> None:
+    """Let jsonargparse find every method by its class name, and import nothing else."""
+    _set_up()
+    own = [method for kind in KINDS for method in methods(kind).values() if not is_ours(method)]
+    jsonargparse.set_parsing_settings(import_path_allowlist=[written(method) for method in own])
 
 
 @cache
-def _prepare() -> None:
-    """Let jsonargparse find every method by its class name, and import nothing else."""
-    for kind in KINDS:
-        methods(kind)
+def _set_up() -> None:
     _typehints.discard_init_args_on_class_path_change = _forget_replaced
     # In place of the stock loader, because parsers of nested methods always use the mode "yaml".
     jsonargparse.set_loader("yaml", load_yaml, exceptions=(yaml.YAMLError,))
     jsonargparse.set_parsing_settings(
-        subclasses_enabled=["is_pure_dataclass"], import_path_allowlist=["meseta"], validate_defaults=False
+        subclasses_enabled=["is_pure_dataclass"],
+        import_path_denylist=["*", "meseta.__main__"],  # all that is not allowed by name, and the module that runs
+        import_path_allowlist=["meseta"],
+        validate_defaults=False,
     )
 
 
@@ -87,13 +142,8 @@ def parse(
     Raises:
         UserError: an unknown option, key or name, or a value of the wrong type.
     """
-    try:
-        built = made.instantiate(made.parse_args(_plain_values(arguments)))
-    except jsonargparse.ArgumentError as error:
-        raise _explain(str(error.message)) from None
-    except UnicodeDecodeError:
-        raise UserError("config: not a text file. Give a YAML file in UTF-8.") from None
-    return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
+    _check_files(arguments)
+    return _built(made, config, lambda: made.parse_args(_plain_values(arguments)))
 
 
 def build(config: type[Config], entries: Any) -> Config:
@@ -103,11 +153,50 @@ def build(config: type[Config], entries: Any) -> Config:
         UserError: an unknown key or name, or a value of the wrong type.
     """
     made = parser(config)
+    return _built(made, config, lambda: made.parse_object(entries))[0]
+
+
+def _built(
+    made: jsonargparse.ArgumentParser, config: type[Config], read: Callable[[], jsonargparse.Namespace]
+) -> tuple[Config, jsonargparse.Namespace]:
+    """Return the dataclass `config` from what its parser reads, and all that was read."""
     try:
-        built = made.instantiate(made.parse_object(entries))
+        parsed = read()
+        _check_nulls(parsed, config)
+        built = made.instantiate(parsed)
     except jsonargparse.ArgumentError as error:
         raise _explain(str(error.message)) from None
-    return config(**{field.name: built[field.name] for field in fields(config)})  # type: ignore[arg-type]
+    except UserError:
+        raise
+    except ValueError as error:  # what the parser makes of a UserError where a value may be of several types
+        raise _explain(str(error)) from None
+    return config(**{field.name: built[field.name] for field in fields(config)}), built  # type: ignore[arg-type]
+
+
+def _check_nulls(parsed: Any, made: type[Any]) -> None:
+    """Raise where a value is null that must not be: the parser takes null for every type."""
+    hints = get_type_hints(made)
+    for name in (field.name for field in fields(made)):
+        if name in parsed and parsed[name] is None and type(None) not in get_args(hints[name]):
+            raise UserError(f"`{name}` must have a value, got null. Give one, or leave the key out.")
+        for part in _parts(parsed.get(name)):
+            _check_nulls(part.get("init_args") or {}, import_object(part["class_path"]))
+
+
+def _parts(value: Any) -> list[Any]:
+    """Return the methods in a parsed value, not those within them."""
+    if isinstance(value, jsonargparse.Namespace) and "class_path" in value:
+        return [value]
+    entries = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return [part for entry in entries for part in _parts(entry)]
+
+
+def _check_files(arguments: Sequence[str]) -> None:
+    """Raise where --config names something that is no text file of a usual size."""
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, given = option.partition("=")
+        if name == "--config":
+            read_text("config", Path(given if equals else value), SMALL)
 
 
 def _plain_values(arguments: Sequence[str]) -> list[str]:
@@ -148,8 +237,6 @@ def read(config: type[Config], path: Path, overrides: Sequence[str] = ()) -> Con
     Raises:
         UserError: no such file, not YAML, an unknown key or name, or a value of the wrong type.
     """
-    if not path.is_file():
-        raise UserError(f"config: {path} does not exist. Give the path of a YAML file.")
     made, _ = parse(parser(config), config, ["--config", str(path), *overrides])
     return made
 
@@ -159,6 +246,9 @@ def _explain(message: str) -> UserError:
     noise = ("Does not validate", "Subtypes:", "Errors:", "- Expected a <class 'NoneType'>", "Given value")
     lines = [line.strip() for line in message.splitlines()]
     text = " ".join(line.removeprefix("- ") for line in lines if not line.startswith(noise))
+    if denied := re.search(r"Importing '([\w.]+)' is not allowed", text):
+        key = re.findall(r'[Pp]arser key "([\w.]+)"', text)
+        return not_allowed(key[-1] if key else "config", denied[1])
     unknown = re.search(r"(?:dot import path string: |class_path ')(?:[\w.]*\.)?(\w+)\W*$", text)
     key = re.findall(r'[Pp]arser key "([\w.]+)"', text)
     if unknown and key:
@@ -193,7 +283,7 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         options = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
         is_method = any(is_dataclass(base) for base in type(value).__mro__[1:])
-        return {"class_path": type(value).__name__, "init_args": options} if is_method else options
+        return {"class_path": written(type(value)), "init_args": options} if is_method else options
     if isinstance(value, dict):
         return {key: plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -38,6 +38,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\xa0\u202f" else " " if c.isspace() else "�" for c in text)
 
 
+def is_text(text: str) -> bool:
+    """Return whether a file can hold the text: lone surrogates stand for bytes that are no UTF-8."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
     """Return the error for a name that is not known, with the known ones listed and the nearest one first."""
     names = sorted(known)

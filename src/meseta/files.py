@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and locks that end with their process."""
+"""Files written whole or not at all, locks that end with their process, files of others read with care."""
 
 import errno
 import os
@@ -98,3 +98,37 @@ def clear(folder: Path) -> None:
             rmtree(path)
         elif path.name != LOCK:
             path.unlink()
+
+
+SMALL, LARGE = 2**20, 2**28
+"""Bytes that a file made by hand, and one made by a program, may have: reading takes many times as much memory."""
+
+
+def read_text(what: str, path: Path, most: int) -> str:
+    """Return the text of a file that anybody may have made.
+
+    Raises:
+        UserError: there is no regular file of at most that size, or it is not in UTF-8.
+    """
+    if not path.is_file():  # a pipe would wait for ever, and a device never end
+        raise UserError(f"{what}: {path} {'is no regular file' if path.exists() else 'does not exist'}. Give a file.")
+    if path.stat().st_size > most:
+        raise UserError(f"{what}: {path} has more than {most >> 20} MiB, which no {what} has. Check what it is.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UserError(f"{what}: {path} cannot be read as text in UTF-8. Check what it is.") from None
+    except OSError as error:
+        raise UserError(f"{what}: {path} cannot be read as text: {error}") from None
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Raise where something needs more bytes than the machine has: the system would end the process without a word."""
+    memory = machine_memory()
+    if needed > memory:
+        raise UserError(f"{what} needs {needed / 2**30:.3g} GiB of memory, and this machine has {memory / 2**30:.3g}.")
+
+
+def machine_memory() -> int:
+    """Return how many bytes of memory the machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

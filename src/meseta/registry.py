@@ -1,9 +1,11 @@
-"""Find the methods: the public subclasses that a folder's `__init__` names are the only list of them there is."""
+"""Find the methods: the public subclasses that a folder's `__init__` names are the only list of them there is, and the
+classes of modules that the user allows stand beside them."""
 
 from importlib import import_module
 from inspect import isabstract
 from typing import Any
 
+from meseta.allowed import with_own
 from meseta.errors import unknown_name
 
 KINDS = {
@@ -27,10 +29,11 @@ FIGURES = ("meseta.papers", "PaperFigure")
 
 
 def methods(kind: str) -> dict[str, type[Any]]:
-    """Return the concrete methods of a kind (a key of KINDS), by class name."""
+    """Return the concrete methods of a kind (a key of KINDS), by class name; those of allowed modules come last."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
-    return _methods_of(*KINDS[kind])
+    module, base = KINDS[kind]
+    return with_own(getattr(import_module(module), base), _methods_of(module, base))
 
 
 def paper_figures() -> dict[str, type[Any]]:

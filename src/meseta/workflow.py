@@ -29,7 +29,7 @@ from meseta.evaluation.record import Bounded, Evaluation, Masking, Measured, Pic
 from meseta.evaluation.robustness import evaluate, transferred_from
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
-from meseta.files import locked
+from meseta.files import SMALL, locked, read_text
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.processes import Team
@@ -214,7 +214,7 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
     target = usable_device(device)
     record = read_record(folder)
     file = folder / "config.yaml"
-    config = _config(file, file.read_bytes() if file.is_file() else b"")
+    config = _config(file, read_text("config", file, SMALL))
     model = Network.from_pretrained(folder, target)
     data = config.data.load()
     if (model.input_shape, model.classes) != (data.input_shape, data.num_classes):
@@ -226,7 +226,7 @@ def load_run(folder: Path, *, device: str | None = None) -> Run:
 
 
 @lru_cache(maxsize=1024)
-def _config(file: Path, content: bytes) -> RunConfig:
+def _config(file: Path, content: str) -> RunConfig:
     """Read a run's configuration once for each content of the file: parsing takes as long as a small attack."""
     return read(RunConfig, file)
 

@@ -131,7 +131,7 @@ def test_config_that_is_not_json(saved: Path, content: str) -> None:
 
 def test_config_that_is_not_text(saved: Path) -> None:
     (saved / "config.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="cannot be read as text"):
         Network.from_pretrained(saved)
 
 

@@ -10,6 +10,7 @@ from meseta.data.sources import Source, read_source
 from meseta.errors import UserError
 
 TEST_FRACTION = 0.2
+MOST_PIXELS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,7 @@ class DataConfig:
         seed: of the hold-out and of the order that the limits cut.
         train_limit: at most so many training examples, the first of the shuffled ones; None for all.
         test_limit: at most so many test examples, the first of the shuffled ones; None for all, in order.
-        image_size: resize every image to this height and width, in pixels; needed where sizes are mixed.
+        image_size: resize every image to this height and width, in pixels, up to 4096; needed where sizes are mixed.
         label_column: of a hub-layout data set with several columns of labels.
     """
 
@@ -46,6 +47,8 @@ class DataConfig:
             value = getattr(self, name)
             if value is not None:
                 whole(name, value, 1)
+        if (self.image_size or 0) > MOST_PIXELS:
+            raise UserError(f"`image_size` must be at most {MOST_PIXELS}, got {self.image_size}. Give a smaller one.")
         whole("seed", self.seed, 0)
         for label in self.classes or ():
             whole("classes", label, 0)

@@ -1,6 +1,7 @@
 """Encoded images to one uint8 tensor."""
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,13 @@ import torch
 from torch import Tensor
 
 from meseta.errors import MissingExtra, UserError
+from meseta.files import check_memory
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""Told by a file's content, whatever its name. No others are tried: EPS is a program, and run by another program."""
 GREY = {"1", "L", "LA"}
 COLOUR = {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 
@@ -33,6 +37,7 @@ class Decoder:
     size: tuple[int, int] | None = None
     first: str = ""
     formats: set[str] = field(default_factory=set)
+    held: int = 0
 
     def decode(self, items: Iterable[tuple[str, bytes | Path]]) -> list[Tensor]:
         """Return one uint8 tensor an image, (H, W, 1) or (H, W, 3); `items` are names and encoded contents."""
@@ -45,12 +50,19 @@ class Decoder:
             raise MissingExtra("pillow", "data") from None
         for name, content in items:
             try:
-                with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
-                    yield self._tensor(name, image)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", Image.DecompressionBombWarning)
+                    with Image.open(
+                        io.BytesIO(content) if isinstance(content, bytes) else content, "r", FORMATS
+                    ) as image:
+                        tensor = self._tensor(name, image)
             except UserError:
                 raise
             except Exception as error:  # Pillow raises errors of many kinds on damaged files
                 raise UserError(f"image {name} cannot be decoded: {error}. Repair or remove it.") from None
+            self.held += tensor.numel()
+            check_memory("`source`: what is decoded so far", 2 * self.held)  # twice: they are joined into one
+            yield tensor
 
     def _tensor(self, name: str, image: "Image") -> Tensor:
         """Return one image as a tensor, resized."""

@@ -7,7 +7,7 @@ import torch
 from meseta.data.decoding import Decoder
 from meseta.data.images import Split
 from meseta.data.sources import Source
-from meseta.errors import UserError
+from meseta.errors import UserError, is_text
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
 FOLDERS = {"train": ("train",), "val": ("val", "validation"), "test": ("test",)}
@@ -51,6 +51,8 @@ def split_folder(folder: Path, split: str) -> Path | None:
 def class_names(folder: Path) -> list[str]:
     """Return the names of the class folders, sorted."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    if broken := [name for name in names if not is_text(name)]:
+        raise UserError(f"`source`: {folder} has a class folder whose name is not in UTF-8: {broken[0]!r}. Rename it.")
     if len(names) < 2:
         raise UserError(f"`source`: {folder} has {len(names)} class folders. It needs two or more, one a class.")
     return names

@@ -27,7 +27,7 @@ def decode_folder(name: str, folder: Path, image_size: int | None, label_column:
     with TemporaryDirectory() as scratch:  # our own cache keeps the pixels; a second copy would only cost space
         try:
             loaded = datasets.load_dataset("parquet", data_files=files, cache_dir=scratch)
-            return decode(name, loaded, image_size, label_column)
+            return decode(name, loaded, image_size, label_column, paths=False)
         except UserError:
             raise
         except Exception as error:  # datasets wraps the errors of many libraries
@@ -45,7 +45,7 @@ def decode_hub(hub_id: str, image_size: int | None, label_column: str | None) ->
                 f"`source`: {hub_id} is stored as {kind}. Only {', '.join(sorted(SAFE_BUILDERS))} are read."
             )
         builder.download_and_prepare()
-        return decode(hub_id, builder.as_dataset(), image_size, label_column)
+        return decode(hub_id, builder.as_dataset(), image_size, label_column, paths=kind == "imagefolder")
     except UserError:
         raise
     except Exception as error:  # datasets passes on the errors of several HTTP libraries
@@ -90,8 +90,8 @@ def split_files(folder: Path) -> dict[str, list[str]]:
     return splits
 
 
-def decode(name: str, loaded: Any, image_size: int | None, label_column: str | None) -> Source:
-    """Return the splits of a loaded `DatasetDict`."""
+def decode(name: str, loaded: Any, image_size: int | None, label_column: str | None, *, paths: bool) -> Source:
+    """Return the splits of a loaded `DatasetDict`; `paths` allows images that are named instead of held."""
     datasets = import_datasets()
     splits = {ours: loaded[theirs] for theirs, ours in SPLITS.items() if theirs in loaded}
     if "train" not in splits:
@@ -104,7 +104,7 @@ def decode(name: str, loaded: Any, image_size: int | None, label_column: str | N
         key: content.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
         for key, content in splits.items()
     }
-    images = {key: decoder.decode(items(f"{name} {key}", content, image)) for key, content in encoded.items()}
+    images = {key: decoder.decode(items(f"{name} {key}", content, image, paths)) for key, content in encoded.items()}
     labels = {key: read_labels(f"{name} {key}", content[label]) for key, content in encoded.items()}
     ready = {key: Split(decoder.stack(images[key]), labels[key]) for key in encoded}
     names = getattr(features[label], "names", None)
@@ -122,15 +122,18 @@ def decode(name: str, loaded: Any, image_size: int | None, label_column: str | N
     )
 
 
-def items(name: str, content: Any, column: str) -> Iterator[tuple[str, bytes | Path]]:
+def items(name: str, content: Any, column: str, paths: bool) -> Iterator[tuple[str, bytes | Path]]:
     """Yield a name and the encoded bytes, or the file, of each image."""
     index = 0
     for batch in content.select_columns([column]).iter(batch_size=1000):
         for image in batch[column]:
-            if image is None or (image.get("bytes") is None and image.get("path") is None):
+            held, named = (image.get("bytes"), image.get("path")) if image else (None, None)
+            if held is None and named is not None and not paths:  # it could name any file of this machine
+                raise UserError(f"`source`: {name} names a file in row {index} in place of an image. Store its bytes.")
+            content_or_file = held if held is not None or named is None else Path(named)
+            if content_or_file is None:
                 raise UserError(f"`source`: {name} has no image in row {index}. Leave the row out.")
-            content_bytes = image.get("bytes")
-            yield f"{name} row {index}", content_bytes if content_bytes is not None else Path(image["path"])
+            yield f"{name} row {index}", content_or_file
             index += 1
 
 

@@ -15,6 +15,7 @@ from meseta.checks import HUB_ID
 from meseta.data.cache import cached, fingerprint
 from meseta.data.images import Split, named_split, numbered
 from meseta.errors import MissingExtra, UserError, unknown_name
+from meseta.files import check_memory
 
 KNOWN = {
     "digits": "1,797 handwritten digits of 8×8, in scikit-learn, no download",
@@ -106,10 +107,11 @@ def read_digits() -> Source:
 
 def read_tensors(path: Path) -> Source:
     """Return the splits of a .safetensors file."""
+    if not path.is_file():
+        raise UserError(f"`source`: {path} {'is no file' if path.exists() else 'does not exist'}. Check the path.")
+    check_memory(f"`source`: {path}", path.stat().st_size)
     try:
         tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"`source`: {path} does not exist. Check the path.") from None
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise UserError(f"`source`: {path} is damaged or no safetensors file: {error}. Save it again.") from None
     for name in tensors.keys() - TENSORS:

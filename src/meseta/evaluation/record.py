@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from meseta.errors import UserError
-from meseta.files import write_text
+from meseta.files import LARGE, read_text, write_text
 
 SCHEMA_VERSION = 1
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -23,9 +23,9 @@ Radius = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A frozen part of the record; unknown fields are refused."""
+    """A frozen part of the record; unknown fields and numbers that are not finite are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Provenance(Section):
@@ -453,12 +453,9 @@ def read_record(path: Path) -> Record:
         UserError: no such file, not JSON, another schema version, or fields that do not fit the schema.
     """
     file = path / "record.json" if path.is_dir() else path
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"record: {file} does not exist. Give a run folder that holds a record.json.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"record: {file} cannot be read as text: {error}") from None
+    if not file.exists():
+        raise UserError(f"record: {file} does not exist. Give a run folder that holds a record.json.")
+    text = read_text("record", file, LARGE)
     if re.search(r"\\u[dD][89a-fA-F]", text) and _unwritable(text):
         raise UserError(f"record: {file} holds half a character (a lone surrogate), which no text file can hold.")
     try:
@@ -467,11 +464,13 @@ def read_record(path: Path) -> Record:
             found = content.get("schema_version")
             raise UserError(f"record: {file} has schema version {found!r}; this meseta reads version {SCHEMA_VERSION}.")
         return Record.model_validate(content)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"record: {file} is not JSON: {error}") from None
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
         raise UserError(f"record: {file} does not fit the schema: {where}") from None
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:  # not only JSONDecodeError: a number may have too many digits
+        raise UserError(f"record: {file} is not JSON: {error}") from None
 
 
 def _unwritable(text: str) -> bool:
@@ -479,7 +478,7 @@ def _unwritable(text: str) -> bool:
         json.dumps(json.loads(text), ensure_ascii=False).encode()
     except UnicodeEncodeError:
         return True
-    except (json.JSONDecodeError, RecursionError):  # which are errors of another kind
+    except (ValueError, RecursionError):  # which are errors of another kind
         return False
     return False
 

@@ -13,6 +13,7 @@ from meseta.models.network import Network, Normalize
 from meseta.models.resnet18 import ResNet18
 from meseta.models.resnet31 import ResNet31
 from meseta.models.vgg_like import VggLike
+from meseta.models.weights import load_weights
 
 __all__ = [
     "Activation",
@@ -29,4 +30,5 @@ __all__ = [
     "ResNet31",
     "SiluCnn",
     "VggLike",
+    "load_weights",
 ]

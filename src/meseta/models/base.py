@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from meseta.errors import UserError, unknown_name
+from meseta.files import check_memory
 from meseta.models.network import Network, Normalize
 
 Activation = Literal["relu", "silu", "softplus", "gelu", "tanh", "sigmoid"]
@@ -80,10 +81,21 @@ class Architecture(ABC):
             check_count("input_shape", size)
         check_count("classes", classes, least=2)
         normalize = Normalize(shape, mean, std)
+        self.check_size(shape, classes)
         with torch.random.fork_rng(devices=[]):  # the layers' own initial values, replaced below, cost no random state
             body = self.layers(shape, classes)
         self.initialise(body, generator)
         return Network(self, shape, classes, normalize, body)
+
+    def check_size(self, input_shape: tuple[int, ...], classes: int) -> None:
+        """Raise where the weights need more memory than there is, before any of it is taken."""
+        try:
+            with torch.device("meta"):
+                weights = list(self.layers(input_shape, classes).parameters())
+        except (RuntimeError, OverflowError) as error:
+            raise UserError(f"`model`: {self} cannot be built for {input_shape}: {error}") from None
+        size = sum(weight.numel() * weight.element_size() for weight in weights)
+        check_memory(f"`model`: {self} with its gradients", 2 * size)
 
     def initialise(self, body: nn.Sequential, generator: torch.Generator | None) -> None:
         """Draw the weights: Kaiming normal by fan-in with the activation's gain, gain 1 into the logits."""
@@ -178,11 +190,10 @@ def groups_of(channels: int) -> int:
     return max(g for g in range(1, 33) if g == 1 or (channels % g == 0 and channels // g >= 4))
 
 
-def check_count(name: str, value: object, *, least: int = 1, most: int | None = None) -> None:
+def check_count(name: str, value: object, *, least: int = 1, most: int = 2**31) -> None:
     """Raise where the option `name` is not a whole number from `least` to `most`."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):  # type: ignore[operator]
-        bounds = f"at least {least}" if most is None else f"from {least} to {most}"
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        bounds = f"at least {least}" if most == 2**31 else f"from {least} to {most}"
         raise UserError(f"`{name}` must be a whole number, {bounds}, got {value!r}. Change it.")
 
 
@@ -190,5 +201,7 @@ def check_widths(name: str, widths: object) -> None:
     """Raise where the option `name` is not a tuple of positive whole numbers; an empty one is allowed."""
     if not isinstance(widths, tuple):
         raise UserError(f"`{name}` must be a tuple of layer widths such as (200, 200), got {widths!r}. Change it.")
+    if len(widths) > 1000:  # each is a module of its own: a short file could ask for minutes
+        raise UserError(f"`{name}` must name at most 1000 layers, got {len(widths)}. Change it.")
     for width in widths:
         check_count(name, width)

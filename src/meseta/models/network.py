@@ -1,7 +1,7 @@
 """The module that an architecture builds: normalisation, then layers; saved as safetensors and JSON, never a pickle."""
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from inspect import isabstract
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from meseta.allowed import not_allowed, with_own, written
 from meseta.checks import HUB_ID
 from meseta.errors import MissingExtra, UserError, unknown_name
-from meseta.files import write_text, write_whole
+from meseta.files import SMALL, read_text, write_text, write_whole
+from meseta.models.weights import check_finite, check_tensors, read_weights
 from meseta.version import __version__
 
 if TYPE_CHECKING:
@@ -41,8 +43,9 @@ class Normalize(nn.Module):
         if (mean is None) != (std is None):
             raise UserError("`mean` and `std` belong together, got only one of them. Give both, or neither.")
         channels = input_shape[0]
-        shift = per_channel("mean", [0.0] * channels if mean is None else mean, input_shape)
-        scale = per_channel("std", [1.0] * channels if std is None else std, input_shape)
+        alike = (channels, *[1] * (len(input_shape) - 1))
+        shift = torch.zeros(alike) if mean is None else per_channel("mean", mean, input_shape)
+        scale = torch.ones(alike) if std is None else per_channel("std", std, input_shape)
         if std is not None and min(std) <= 0:
             raise UserError(f"`std` must be positive, got {list(std)}. Use 1 for a constant channel.")
         self.register_buffer("mean", shift)
@@ -108,7 +111,7 @@ class Network(nn.Module):
         config = {
             "format": FORMAT,
             "meseta": __version__,
-            "architecture": type(self.architecture).__name__,
+            "architecture": written(type(self.architecture)),
             "options": asdict(self.architecture),
             "input_shape": self.input_shape,
             "classes": self.classes,
@@ -134,7 +137,10 @@ class Network(nn.Module):
         check_files(folder)
         blank = read_config(folder / CONFIG)
         tensors = read_weights(folder / WEIGHTS)
-        check_tensors(folder / WEIGHTS, blank.state_dict(), tensors)
+        misfit, do = f"model: {folder / WEIGHTS} does not fit its {CONFIG}", "Save both files together."
+        check_tensors(misfit, blank.state_dict(), tensors, do)
+        check_precision(folder / WEIGHTS, tensors)
+        check_finite(f"model: {folder / WEIGHTS}", tensors)
         blank.load_state_dict(tensors, assign=True)
         network = cls(blank.architecture, blank.input_shape, blank.classes, blank.normalize, blank.body)
         return network.to(device).eval()
@@ -151,16 +157,17 @@ def per_channel(name: str, values: Sequence[float], input_shape: tuple[int, ...]
 
 
 def known_architectures() -> dict[str, "type[Architecture]"]:
-    """Return the architectures that `meseta.models` exports, by class name."""
+    """Return the architectures that `meseta.models` exports, and those of allowed modules, by class name."""
     import meseta.models as models
     from meseta.models.base import Architecture
 
     exported = ((name, getattr(models, name)) for name in models.__all__)
-    return {
+    known = {
         name: found
         for name, found in exported
         if isinstance(found, type) and issubclass(found, Architecture) and not isabstract(found)
     }
+    return with_own(Architecture, known)
 
 
 def find_folder(source: str | Path) -> Path:
@@ -203,15 +210,18 @@ def check_files(folder: Path) -> None:
 
 def read_config(path: Path) -> Network:
     """Return the network that a `config.json` describes, without values: nothing is allocated before it fits."""
+    text = read_text("model", path, SMALL)
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"model: {path} is not JSON: {error}. Save the model again.") from None
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         found = config.get("format") if isinstance(config, dict) else None
         raise UserError(f"model: {path} has format {found!r}; this meseta reads format {FORMAT}.")
     name, options, shape = str(config.get("architecture")), config.get("options"), config.get("input_shape")
-    known = known_architectures()
+    known = {written(found): found for found in known_architectures().values()}
+    if name not in known and "." in name:
+        raise not_allowed(f"model: architecture in {path}", name)
     if name not in known:
         raise unknown_name(f"model: architecture in {path}", name, known)
     if not isinstance(options, dict) or not isinstance(shape, list):
@@ -229,42 +239,8 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file; any other file, a pickle too, is an error and is not opened further."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        mapped = load_file(path)
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"model: {path} is damaged or no safetensors file: {error}. Save the model again.") from None
-    # own memory: a mapped file may change under the model, and its alignment changes the last bits of the logits
-    return {name: tensor.clone() for name, tensor in mapped.items()}
-
-
-def check_tensors(path: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
-    """Raise where names, shapes or kinds of number differ, or where a weight is not finite."""
-    misfits = {
-        "missing": expected.keys() - found.keys(),
-        "unexpected": found.keys() - expected.keys(),
-        "of another shape": [k for k in expected if k in found and found[k].shape != expected[k].shape],
-        "of another type": [
-            k for k in expected if k in found and found[k].is_floating_point() != expected[k].is_floating_point()
-        ],
-    }
-    parts = [f"{few(names)} {what}" for what, names in misfits.items() if names]
-    if parts:
-        raise UserError(f"model: {path} does not fit its {CONFIG}: {'; '.join(parts)}. Save both files together.")
-    precisions = {str(t.dtype) for t in found.values() if t.is_floating_point()}
+def check_precision(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Raise where tensors are of several precisions."""
+    precisions = {str(t.dtype) for t in tensors.values() if t.is_floating_point()}
     if len(precisions) > 1:
         raise UserError(f"model: {path} mixes {' and '.join(sorted(precisions))}. Save it in one precision.")
-    broken = [name for name, tensor in found.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if broken:
-        raise UserError(f"model: {path} holds NaN or infinite values in {few(broken)}. The training has diverged.")
-
-
-def few(names: Collection[str]) -> str:
-    """Return the first names, and how many more there are."""
-    listed = sorted(names)
-    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
-    return ", ".join(listed[:3]) + more
