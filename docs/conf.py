@@ -26,10 +26,13 @@ include_patterns = ["*.md", "docs/**.md", "benchmarks/**.md"]
 exclude_patterns = [".*", "build", "dist", "runs", "results", "src", "tests", "**/.*"]
 html_theme = "furo"
 html_title = f"meseta {release}"
-html_extra_path = ["site"]
+html_static_path = ["site"]
+html_css_files = ["tables.css"]
+html_extra_path = ["site/index.html"]
 html_copy_source = html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
 highlight_language = "text"
+smartquotes = False  # x' is a point
 pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 4
@@ -81,11 +84,15 @@ def as_markup(text: str, home: str) -> str:
 
 
 def laid_out(text: str) -> str:
-    """Return a docstring with its paragraphs apart: `Cost: ...` begins one, aligned columns are kept as they stand."""
+    """Return a docstring with paragraphs apart: `Cost: ...` begins one, formulas and columns stay as they are.
+
+    A formula is a paragraph that ends as no sentence does.
+    """
     blocks = re.split(r"\n{2,}|\n(?=[A-Z]\w*: \S)", text.strip("\n"))
     for at, block in enumerate(blocks):
         first, *rest = block.split("\n")
-        if re.search(r"\S {3,}\S", block):  # a table or formulas below one another
+        columns, sentence = re.search(r"\S {3,}\S", block), block.rstrip().endswith((".", ":"))
+        if columns or not (sentence or first.startswith((" ", "- "))):
             blocks[at] = "::\n\n" + indent(block, "    ")
         elif not first.startswith((" ", "- ")) and not first.endswith(":"):
             blocks[at] = "\n".join([first, *(line.strip() for line in rest)])
@@ -109,6 +116,19 @@ def name_folders(app, doctree) -> None:
             link.replace_self([nodes.literal(path, path)] if shown.rstrip("/") == path else text)
 
 
+def link_names(app, doctree) -> None:
+    """Link the names of methods in pages to the reference, where they are quoted and there is one such name."""
+    homes = [(name, module) for module, names in PUBLIC.items() for name in names]
+    once = {name: module for name, module in homes if sum(name == other for other, _ in homes) == 1}
+    for quoted in list(doctree.findall(nodes.literal)):
+        name = re.match(r"[A-Z]\w+(?=\(|$)", quoted.astext())
+        if name and name[0] in once and isinstance(quoted.parent, nodes.paragraph | nodes.entry | nodes.strong):
+            link = pending_xref(refdomain="py", reftype="obj", reftarget=f"{once[name[0]]}.{name[0]}", refexplicit=True)
+            link["refdoc"] = app.env.docname
+            quoted.replace_self(link)
+            link += quoted
+
+
 def check_reference(_app, env) -> None:
     """Warn of public names that the reference leaves out."""
     documented = env.domaindata["py"]["objects"]
@@ -122,4 +142,5 @@ def setup(app) -> None:
     """Connect the above."""
     app.connect("autodoc-process-docstring", mark_up, priority=100)
     app.connect("doctree-read", name_folders)
+    app.connect("doctree-read", link_names)
     app.connect("env-check-consistency", check_reference)

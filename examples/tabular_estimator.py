@@ -6,26 +6,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.datasets import load_breast_cancer
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import MinMaxScaler
-from torch import nn
 
 from meseta import Threat, evaluate
 from meseta.geometry import GradientNorm
+from meseta.models import Mlp
 from meseta.objectives import Erm, InputGradient
 
 
 class RobustClassifier(ClassifierMixin, BaseEstimator):
-    def __init__(self, objective=Erm(), epochs=300):
+    def __init__(self, objective=Erm(), epochs=100):
         self.objective, self.epochs = objective, epochs
 
     def fit(self, features, labels):
-        self.classes_, y = np.unique(labels, return_inverse=True)
-        x, y = torch.as_tensor(features).float(), torch.as_tensor(y)
-        torch.manual_seed(0)
-        self.model_ = nn.Sequential(nn.Linear(x.shape[1], 32), nn.SiLU(), nn.Linear(32, len(self.classes_)))
+        x, (self.classes_, y) = torch.as_tensor(features).float(), np.unique(labels, return_inverse=True)
+        self.model_ = Mlp().build(x.shape[1:], len(self.classes_), generator=torch.Generator().manual_seed(0))
         optimizer = torch.optim.Adam(self.model_.parameters(), 5e-3)
         for _ in range(self.epochs):
             optimizer.zero_grad()
-            self.objective(self.model_, x, y).total.backward()
+            self.objective(self.model_, x, torch.as_tensor(y)).total.backward()
             optimizer.step()
         return self
 
@@ -38,5 +36,5 @@ x, x_test = (MinMaxScaler(clip=True).fit(x).transform(part) for part in (x, x_te
 for objective in (Erm(), InputGradient(weight=0.1)):
     found = RobustClassifier(objective).fit(x, y)
     test = found.model_, torch.as_tensor(x_test).float(), torch.as_tensor(y_test)
-    robust, slope = evaluate(*test, threat=Threat("Linf", 0.05), suite="quick").robust[0], GradientNorm()(*test).value
-    print(f"accuracy {found.score(x_test, y_test):.2f}, attacked {robust.worst_case:.2f}, slope {slope.mean():.2f}")
+    result, slope = evaluate(*test, threat=Threat("Linf", 0.05), suite="quick"), GradientNorm()(*test).value.mean()
+    print(f"accuracy {found.score(x_test, y_test):.2f}, attacked {result.robust[0].worst_case:.2f}, slope {slope:.2f}")
