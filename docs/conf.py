@@ -27,12 +27,12 @@ exclude_patterns = [".*", "build", "dist", "runs", "results", "src", "tests", "*
 html_theme = "furo"
 html_title = f"meseta {release}"
 html_static_path = ["site"]
-html_css_files = ["tables.css"]
+html_css_files = ["site.css"]
 html_extra_path = ["site/index.html"]
 html_copy_source = html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
 highlight_language = "text"
-smartquotes = False  # x' is a point
+smartquotes_action = "D"  # dashes alone: x' is a point
 pygments_dark_style = "github-dark"
 
 myst_heading_anchors = 4
@@ -67,7 +67,7 @@ PUBLIC = public_names()
 
 
 def as_markup(text: str, home: str) -> str:
-    """Return a docstring as reStructuredText: it is prose, in which backticks quote code and nothing else is markup.
+    """Return prose as reStructuredText: backticks quote code, and nothing else is markup.
 
     A quoted public name becomes a link, to the one of its own package where several have it.
     """
@@ -78,12 +78,12 @@ def as_markup(text: str, home: str) -> str:
         return f":py:obj:`{match[1]} <{homes[0]}.{name}>`" if homes else f"``{match[1]}``"
 
     parts = re.split(r"(`+[^`]+`+)", text)
-    prose = [re.sub(r"([\\*|])|(?<=\w)_(?!\w)", lambda m: f"\\{m[0]}", part) for part in parts[::2]]
+    prose = [re.sub(r"[\\*|]|(?<=\w)_(?!\w)", lambda m: f"\\{m[0]}", part) for part in parts[::2]]
     code = [re.sub(r"^`+([^`]+?)`+$", quoted, part, flags=re.DOTALL) for part in parts[1::2]]
     return "".join(one + other for one, other in zip(prose, [*code, ""], strict=True))
 
 
-def laid_out(text: str) -> str:
+def laid_out(text: str, home: str) -> str:
     """Return a docstring with paragraphs apart: `Cost: ...` begins one, formulas and columns stay as they are.
 
     A formula is a paragraph that ends as no sentence does.
@@ -94,15 +94,17 @@ def laid_out(text: str) -> str:
         columns, sentence = re.search(r"\S {3,}\S", block), block.rstrip().endswith((".", ":"))
         if columns or not (sentence or first.startswith((" ", "- "))):
             blocks[at] = "::\n\n" + indent(block, "    ")
-        elif not first.startswith((" ", "- ")) and not first.endswith(":"):
-            blocks[at] = "\n".join([first, *(line.strip() for line in rest)])
+            continue
+        if not first.startswith((" ", "- ")) and not first.endswith(":"):
+            block = "\n".join([first, *(line.strip() for line in rest)])
+        blocks[at] = as_markup(block, home)
     return "\n\n".join(blocks)
 
 
 def mark_up(_app, _what, name, _object, _options, lines) -> None:
     """Turn the lines of a docstring into markup before napoleon reads its sections."""
     home = next((each for each in sorted(PUBLIC, key=len, reverse=True) if name.startswith(f"{each}.")), "")
-    lines[:] = as_markup(laid_out("\n".join(lines)), home).split("\n")
+    lines[:] = laid_out("\n".join(lines), home).split("\n")
 
 
 def name_folders(app, doctree) -> None:
