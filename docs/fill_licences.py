@@ -1,4 +1,4 @@
-"""Write licences.md: the licences of everything that meseta's run-time extras bring, as the installed packages state them.
+"""Write licences.md: the licences of what meseta's run-time extras bring, as the packages state them.
 
 Run where all of it is installed: `python docs/fill_licences.py`.
 """
@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "licences.md"
 HEAD = """# Licences
 
-meseta is under Apache-2.0. What `pip install 'meseta[all]'` brings on Linux states these licences; the packages without an extra
-are all that `pip install meseta` brings. A build of torch for GPUs brings NVIDIA's libraries and triton as well. Written by `python docs/fill_licences.py`; a test compares the names.
+meseta is under Apache-2.0. What `pip install 'meseta[all]'` brings on Linux states these licences; the packages without
+an extra are all that `pip install meseta` brings. A build of torch for GPUs brings NVIDIA's libraries and triton as well.
+Written by `python docs/fill_licences.py`; a test compares the names.
 
 | package | licence | for the extras |
 |---|---|---|

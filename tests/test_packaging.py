@@ -57,9 +57,9 @@ def test_the_malicious_releases_are_neither_allowed_nor_pinned(tool, pins):
 
 
 def test_meseta_alone_needs_seven_packages(tool):
-    assert {one.name for one in tool.requirements()[""]} == set(
-        "torch numpy safetensors pydantic PyYAML jsonargparse rich".split()
-    )
+    assert {one.name for one in tool.requirements()[""]} == {
+        *("torch", "numpy", "safetensors", "pydantic", "PyYAML", "jsonargparse", "rich")
+    }
     assert not {"lightning", "datasets", "matplotlib", "pandas"} & set(tool.installed(tool.requirements()[""]))
 
 

@@ -49,7 +49,11 @@ def try_installed(archive: Path, folder: Path) -> None:
     outer = Path(sysconfig.get_path("purelib")).resolve()
     # A path alone: the .pth file of an editable meseta over there is not read.
     Path(sysconfig.get_path("purelib", vars=scheme), "outer.pth").write_text(f"{outer}\n")
-    for command in ([python, "-c", TRIAL], [folder / "bin" / "meseta", "--version"], [folder / "bin" / "meseta", "list"]):
+    for command in (
+        [python, "-c", TRIAL],
+        [folder / "bin" / "meseta", "--version"],
+        [folder / "bin" / "meseta", "list"],
+    ):
         done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
         print("  ", done.stdout.strip().split("\n")[0])
 

@@ -52,8 +52,8 @@ class Curvature(Regularizer):
             "krylov", the solver's unit vector u, held fixed; then the value at it, from below. With gauss_newton the
             search runs in the K-dimensional space of logits, on R^T R for G = R R^T, and the value is ||R u||^2.
             "gram", exact, from all K logit gradients.
-            "sampled", unbiased, from one product. For trace ||R u||^2 with u uniform on the sphere of radius sqrt(K), or
-            z^T H z with random signs z; for squared_frobenius ||H z||^2 with normal z.
+            "sampled", unbiased, from one product. For trace ||R u||^2 with u uniform on the sphere of radius sqrt(K),
+            or z^T H z with random signs z; for squared_frobenius ||H z||^2 with normal z.
             "label", unbiased, ||grad_x l(x, c)||^2 with the label c drawn from p. Few draws see a curvature that sits
             in an unlikely class, so that its variance is large where the model is confident; "sampled" costs the same.
         solver: of krylov. None for full is Lanczos with 3 products; for gauss_newton one power step from the loss
