@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "licences.md"
 HEAD = """# Licences
 
 meseta is under Apache-2.0. What `pip install 'meseta[all]'` brings on Linux states these licences; the packages without
-an extra are all that `pip install meseta` brings. A build of torch for GPUs brings NVIDIA's libraries and triton as well.
+an extra are all that `pip install meseta` brings. A build of torch for GPUs brings NVIDIA's libraries and triton too.
 Written by `python docs/fill_licences.py`; a test compares the names.
 
 | package | licence | for the extras |
