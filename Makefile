@@ -14,7 +14,7 @@ ifneq ($(wildcard ../shared/data),)
 export MESETA_DATA ?= $(abspath ../shared/data)
 endif
 
-.PHONY: demo test lint bench format clean
+.PHONY: demo test lint docs bench format audit licences dist clean
 
 demo: $(READY)
 	$(BIN)/meseta demo
@@ -27,12 +27,31 @@ lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --conf-dir docs --doctree-dir build/doctrees . build/docs
+	@echo "docs: build/docs/index.html"
+
 bench: $(READY)
 	$(BIN)/python benchmarks/run_all.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+# Known vulnerabilities of all pinned versions, as PyPI's JSON interface lists them: asks the network.
+audit: $(VENV)/.release
+	@$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt || \
+	  { echo "audit: a vulnerability is listed above, or pypi.org did not answer for a package: nothing was cleared"; exit 1; }
+
+licences: $(READY)
+	$(BIN)/python docs/fill_licences.py
+
+# Wheel and sdist, checked, and each installed and tried in an environment of its own on top of .venv's packages.
+dist: $(VENV)/.release
+	rm -rf dist build/lib
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/python tests/try_dist.py dist/*
 
 clean:
 	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
@@ -44,4 +63,8 @@ $(READY): pyproject.toml constraints.txt
 	# torch first and alone: no other package may choose its build
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,test,lint]'
+	@touch $@
+
+$(VENV)/.docs $(VENV)/.release: $(VENV)/.%: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$*]'
 	@touch $@

@@ -22,5 +22,5 @@ module = ObjectiveModule(model, objective, Adam(lr=2e-3), Cosine(warmup=0.1))
 trainer = lightning.Trainer(max_epochs=4, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
 trainer.fit(module, loader(data.train, 64, shuffle=True, generator=torch.Generator().manual_seed(0)))
 
-result = evaluate(model, *data.test[:100], threat=Threat("Linf", 0.03))
+result = evaluate(model, *data.test[:100], threat=Threat("Linf", 0.03), suite="quick", checked=40)
 print(f"accuracy {result.clean_accuracy:.2f}, under attack {result.robust[0].worst_case:.2f}")

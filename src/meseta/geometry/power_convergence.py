@@ -32,8 +32,9 @@ class PowerConvergence(FieldMeasure):
             where it is below the resolution of the inputs, the curve of `difference` shows what rounding does.
         seed: of the start, one random direction that all examples share.
 
-    Parts, curves (B, steps), NaN from where Hu is zero:
-        exact: the movement of every step on exact products; its last entry is the value.
+    Parts:
+        exact: (B, steps), the movement of every step on exact products; its last entry is the value. NaN from where Hu
+            is zero, as in all of these curves.
         difference: the same on the differences.
         exact_as_published, difference_as_published: ||u_i - u_{i-1}||_2, which tends to 2 and not to 0 where the
             dominant eigenvalue is negative.
