@@ -25,6 +25,7 @@ with install_import_hook(annotated("autodiff", "linalg", "geometry", "surfaces")
     import meseta.threat  # noqa: F401
 
 import pytest
+import shapecheck
 import torch
 from torch import Tensor, nn
 
@@ -64,6 +65,11 @@ def mlp() -> Batch:
     return Batch(nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 2)), torch.rand(7, 6), 2)
 
 
+@pytest.fixture(autouse=True)
+def _shapes_are_checked():
+    shapecheck.begin()
+
+
 @pytest.fixture(params=[smooth_cnn, relu_net, mlp], ids=lambda make: make.__name__)
 def batch(request):
     return request.param()
@@ -82,6 +88,19 @@ def relu_batch():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def pictures_alone(monkeypatch):
+    """Leave the PDF of every figure empty: its fonts take longer than all else, and the report's own tests print it."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def saved(self, file, *, format, **options):
+        return file.write_bytes(b"%PDF-") if format == "pdf" else save(self, file, format=format, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
 
 
 @pytest.fixture(scope="session")

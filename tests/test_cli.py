@@ -13,6 +13,8 @@ import pytest
 from meseta.cli import main
 from meseta.evaluation.record import read_record
 
+pytestmark = pytest.mark.usefixtures("pictures_alone")
+
 SMALL = ["--data.train_limit", "320", "--data.test_limit", "60", "--model", "Mlp", "--epochs", "1"]
 
 
@@ -32,7 +34,7 @@ def run(trained, tmp_path_factory):
 
 def test_evaluate_and_measure_add_to_the_record(run, capsys):
     options = ["--norm", "L2", "--eps", "1/4", "0.5", "--norm=Linf", "--eps", "8/255", "--n", "40"]
-    options += ["--suite", "quick", "--checks", "[OneStep]"]
+    options += ["--suite", "quick", "--checks", "[OneStep]", "--pictured", "0"]
     assert main(["evaluate", *options, str(run)]) == 0
     assert main(["measure", str(run), "--n", "20"]) == 0
     assert main(["measure", str(run), "--n", "10", "--measures", "[GradientNorm]"]) == 0
@@ -54,6 +56,7 @@ def test_evaluate_leads_with_the_verdict_and_takes_suites_sources_and_nearest(ru
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     options = ["--suite", "quick", "--eps", "8/255", "--n", "30", "--checked", "10", "--sources", f"[{run}]"]
+    options += ["--pictured", "0"]
     more = ["--transformations", "[GaussianNoise]", "--nearest", "[DeepFool]"]
     assert main(["evaluate", str(copy), *options, *more]) == 0
     evaluation = read_record(copy).evaluation
@@ -82,7 +85,7 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path)
     whole, dead = tmp_path / "whole", tmp_path / "dead"
     for folder in (whole, dead):
         shutil.copytree(run, folder)
-    options = ["--eps", "0.05", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
+    options = ["--eps", "0.05", "0.1", "--n", "40", "--batch_size", "20", "--checks", "[OneStep]", "--pictured", "0"]
     assert main(["evaluate", str(whole), *options]) == 0
     unfinished = dead / "evaluation.unfinished"
     code = killed(["evaluate", str(dead), *options], lambda: len(list(unfinished.glob("*/[!.]*.json"))) > 1)
@@ -100,6 +103,7 @@ def test_several_processes_write_the_same_record_as_one(run, tmp_path):
     for folder, processes in ((one, "1"), (two, "2")):
         shutil.copytree(run, folder)
         options = ["--suite", "quick", "--eps", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
+        options += ["--pictured", "0"]
         assert main(["evaluate", str(folder), *options, "--processes", processes]) == 0
     assert figures(one) == figures(two)
     assert not (two / "evaluation.unfinished").exists()
@@ -275,7 +279,7 @@ run:
   model: {class_path: Mlp}
   epochs: 1
 objectives: {erm: Erm, gradient: {class_path: InputGradient, init_args: {weight: 0.1}}}
-evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM]}
+evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM], checks: [OneStep], pictured: 0}
 measure: {n: 10, measures: [GradientNorm]}
 certify: {n: 10, attacks: [DeepFool]}
 """
