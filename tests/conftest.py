@@ -1,21 +1,11 @@
 """Shared fixtures, and shape annotations enforced: under pytest every annotated function checks its arrays."""
 
 import os
-from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
-
-
-def annotated(*rooms):
-    """Return the modules of rooms that annotate shapes: a check of every call costs too much where there are none."""
-    source = Path(__file__).parents[1] / "src"
-    files = [file for room in rooms for file in source.glob(f"meseta/{room}*/**/*.py")] + [source / "meseta/threat.py"]
-    return [
-        ".".join(file.relative_to(source).with_suffix("").parts) for file in files if "meseta.shapes" in file.read_text()
-    ]
-
+from shapecheck import annotated, begin
 
 with install_import_hook(annotated("autodiff", "linalg", "geometry", "surfaces"), "shapecheck.check"):
     import meseta.autodiff
@@ -25,7 +15,6 @@ with install_import_hook(annotated("autodiff", "linalg", "geometry", "surfaces")
     import meseta.threat  # noqa: F401
 
 import pytest
-import shapecheck
 import torch
 from torch import Tensor, nn
 
@@ -67,7 +56,7 @@ def mlp() -> Batch:
 
 @pytest.fixture(autouse=True)
 def _shapes_are_checked():
-    shapecheck.begin()
+    begin()
 
 
 @pytest.fixture(params=[smooth_cnn, relu_net, mlp], ids=lambda make: make.__name__)
