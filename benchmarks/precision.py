@@ -143,7 +143,7 @@ def networks(quick: bool) -> tuple[dict[str, nn.Module], list[tuple[Tensor, Tens
     layers = [nn.Conv2d(channels, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten()]
     relu = nn.Sequential(*layers, nn.Linear(32 * -(-height // 4) * -(-width // 4), data.num_classes))
     fit(Erm(), relu, data.train[: 64 * (40 if quick else 300)], "float32")
-    size, n = (16, 1) if quick else (64, 5)
+    size, n = (16, 1) if quick else (32, 3)
     x, y = data.test[: size * n]
     batches = list(zip(x.split(size), y.split(size), strict=True))
     return {"SiluCnn": smooth.model, "ReLU": relu.eval()}, batches, smooth.about
@@ -174,7 +174,7 @@ TRAININGS: dict[str, Objective] = {
 def trainings(quick: bool) -> dict[str, dict[str, tuple[float, float]]]:
     """Return clean and robust accuracy in % after the same training in both precisions."""
     data = trained(quick).data
-    images, tests = (256, 64) if quick else (6400, 500)
+    images, tests = (256, 64) if quick else (3200, 500)
     (x, y), test = data.train[:images], data.test[:tests]
     attack = PGD(threat=Threat("Linf", 0.1), steps=10)
     found: dict[str, dict[str, tuple[float, float]]] = {}
@@ -225,7 +225,7 @@ def main(given: Options) -> None:
         for name, of in measured["trainings"].items()
     ]
     header = ["accuracy, %", "float32, clean", "robust", "bfloat16, clean", "robust"]
-    about = "One pass of Adam(1e-3) over 6400 images at B = 64; robust: PGD-10, L∞ 0.1, on 500 test images."
+    about = "One pass of Adam(1e-3) over 3200 images at B = 64; robust: PGD-10, L∞ 0.1, on 500 test images."
     text += f"\n\n## The same training in both\n\n{about}\n\n{table(header, rows)}"
     Page("Precision of the objectives", measured, text).write("precision", given, stop)
 
