@@ -5,8 +5,10 @@ import curvature
 import eigenvalues
 import exact_curvature
 import import_time
+import load
 import masking
 import memory
+import precision
 import report
 import soundness
 import surfaces
@@ -27,6 +29,8 @@ def main() -> None:
         masking,
         surfaces,
         memory,
+        load,
+        precision,
         report,
     ):
         benchmark.main(given)

@@ -5,10 +5,9 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from jaxtyping import install_import_hook
+from shapecheck import annotated, begin
 
-with install_import_hook(
-    [f"meseta.{room}" for room in ("autodiff", "linalg", "threat", "geometry", "surfaces")], "shapecheck.check"
-):
+with install_import_hook(annotated("autodiff", "linalg", "geometry", "surfaces"), "shapecheck.check"):
     import meseta.autodiff
     import meseta.geometry
     import meseta.linalg
@@ -55,6 +54,11 @@ def mlp() -> Batch:
     return Batch(nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 2)), torch.rand(7, 6), 2)
 
 
+@pytest.fixture(autouse=True)
+def _shapes_are_checked():
+    begin()
+
+
 @pytest.fixture(params=[smooth_cnn, relu_net, mlp], ids=lambda make: make.__name__)
 def batch(request):
     return request.param()
@@ -73,6 +77,19 @@ def relu_batch():
 @pytest.fixture
 def generator():
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def pictures_alone(monkeypatch):
+    """Leave the PDF of every figure empty: its fonts take longer than all else, and the report's own tests print it."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def saved(self, file, *, format, **options):
+        return file.write_bytes(b"%PDF-") if format == "pdf" else save(self, file, format=format, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
 
 
 @pytest.fixture(scope="session")

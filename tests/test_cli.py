@@ -14,6 +14,8 @@ import pytest
 from meseta.cli import VERBS, main
 from meseta.evaluation.record import read_record
 
+pytestmark = pytest.mark.usefixtures("pictures_alone")
+
 SMALL = ["--data.train_limit", "320", "--data.test_limit", "60", "--model", "Mlp", "--epochs", "1"]
 
 
@@ -33,7 +35,7 @@ def run(trained, tmp_path_factory):
 
 def test_evaluate_and_measure_add_to_the_record(run, capsys):
     options = ["--norm", "L2", "--eps", "1/4", "0.5", "--norm=Linf", "--eps", "8/255", "--n", "40"]
-    options += ["--suite", "quick", "--checks", "[OneStep]"]
+    options += ["--suite", "quick", "--checks", "[OneStep]", "--pictured", "0"]
     assert main(["evaluate", *options, str(run)]) == 0
     assert main(["measure", str(run), "--n", "20"]) == 0
     assert main(["measure", str(run), "--n", "10", "--measures", "[GradientNorm]"]) == 0
@@ -55,6 +57,7 @@ def test_evaluate_leads_with_the_verdict_and_takes_suites_sources_and_nearest(ru
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     options = ["--suite", "quick", "--eps", "8/255", "--n", "30", "--checked", "10", "--sources", f"[{run}]"]
+    options += ["--pictured", "0"]
     more = ["--transformations", "[GaussianNoise]", "--nearest", "[DeepFool]"]
     assert main(["evaluate", str(copy), *options, *more]) == 0
     evaluation = read_record(copy).evaluation
@@ -83,7 +86,7 @@ def test_an_evaluation_that_was_killed_goes_on_to_the_same_record(run, tmp_path)
     whole, dead = tmp_path / "whole", tmp_path / "dead"
     for folder in (whole, dead):
         shutil.copytree(run, folder)
-    options = ["--eps", "0.05", "0.1", "--n", "60", "--batch_size", "20", "--checks", "[OneStep]"]
+    options = ["--eps", "0.05", "0.1", "--n", "40", "--batch_size", "20", "--checks", "[OneStep]", "--pictured", "0"]
     assert main(["evaluate", str(whole), *options]) == 0
     unfinished = dead / "unfinished"
     code = killed(["evaluate", str(dead), *options], lambda: len(list(unfinished.glob("*/[!.]*.json"))) > 1)
@@ -266,7 +269,7 @@ run:
   model: {class_path: Mlp}
   epochs: 1
 objectives: {erm: Erm, gradient: {class_path: InputGradient, init_args: {weight: 0.1}}}
-evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM]}
+evaluate: {threats: {Linf: [8/255]}, n: 30, attacks: [FGSM], checks: [OneStep], pictured: 0}
 measure: {n: 10, measures: [GradientNorm]}
 certify: {n: 10, attacks: [DeepFool]}
 """

@@ -6,7 +6,9 @@ import common
 import curvature
 import eigenvalues
 import exact_curvature
+import load
 import memory
+import precision
 import pytest
 import torch
 import training_step
@@ -16,6 +18,7 @@ from meseta import Threat
 from meseta.attacks import PGD, AutoAttack
 from meseta.autodiff import CrossEntropy, Margin
 from meseta.evaluation import evaluate
+from meseta.objectives import InputGradient
 from meseta.registry import methods
 
 
@@ -160,6 +163,33 @@ def test_memory_that_was_not_seen_to_the_end_is_not_called_within_the_target():
     assert memory.verdict({"gib": 9.0, "ended": ""}) == "**no**"
     assert memory.verdict({"gib": 1.0, "ended": memory.ending(1, "can't allocate memory", False)}) == "**no**"
     assert memory.verdict({"gib": 1.0, "ended": memory.ending(-9, "", False)}) != "yes"
+
+
+def test_every_objective_takes_a_thousand_steps_and_meets_a_thousand_classes():
+    cases = load.cases()
+    known = methods("objectives").keys()
+    assert cases["A thousand steps"].keys() == known
+    assert cases["A thousand classes: a step of every objective"].keys() == known
+    assert set(load.LARGE) <= known
+
+
+def test_a_step_that_is_measured_says_what_grew():
+    found = load.growth("Erm", True)
+    assert (found["steps"], found["tensors"]) == (20, 0)
+    assert "+0" in load.shown({"Erm": {"gib": 0.1, "ended": "", **found}})
+
+
+def test_an_objective_keeps_its_meaning_where_no_term_and_no_gradient_is_off():
+    fine = {"term loss": 0.01, "gradient": 0.2, "cosine": 0.999, "penalty": 0.995}
+    assert precision.keeps_meaning(fine)
+    for worse in ({"term curvature": 0.06}, {"cosine": 0.9}, {"penalty": 0.9}):
+        assert not precision.keeps_meaning(fine | worse)
+
+
+def test_every_precision_sees_the_same_draws(silu_net):
+    batches = [(torch.rand(4, 1, 2, 3), torch.tensor([0, 1, 2, 0]))]
+    of = precision.compare(InputGradient(weight=0.1, share=0.5), silu_net, batches)
+    assert of["float32"]["gradient"] < 1e-5 < of["bfloat16"]["gradient"]
 
 
 def test_passes_are_counted_per_image_and_only_within_the_block(silu_net):

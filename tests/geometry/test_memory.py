@@ -1,11 +1,11 @@
 """Measures give back all they take: a call leaves no tensor and no graph behind, and resident memory stays flat."""
 
-import gc
 import resource
 from pathlib import Path
 
 import pytest
 import torch
+from leaks import collected, live_tensors
 from torch import Tensor, nn
 
 from meseta.geometry import GradientNorm, SpectralCurvature
@@ -21,25 +21,16 @@ def tiny() -> tuple[nn.Module, Tensor, Tensor]:
     return model, torch.rand(2, 4, generator=generator, dtype=torch.float64), torch.tensor([0, 2])
 
 
-def live_tensors() -> int:
-    return sum(issubclass(type(thing), Tensor) for thing in gc.get_objects())
-
-
 @pytest.mark.parametrize("measure", [m for _, m in MEASURES], ids=[name for name, _ in MEASURES])
 def test_no_tensor_outlives_a_call(measure):
-    """Without the garbage collector's help: a cycle through a graph would hold large tensors until it runs."""
     model, x, y = tiny()
     chosen = measure()
     chosen(model, x, y)  # what is made once and kept
-    gc.collect()
-    gc.disable()
-    try:
+    with collected():
         before = live_tensors()
         for _ in range(3):
             chosen(model, x, y)
         assert live_tensors() == before
-    finally:
-        gc.enable()
 
 
 def resident() -> int:

@@ -39,9 +39,24 @@ class Decoder:
     formats: set[str] = field(default_factory=set)
     held: int = 0
 
-    def decode(self, items: Iterable[tuple[str, bytes | Path]]) -> list[Tensor]:
-        """Return one uint8 tensor an image, (H, W, 1) or (H, W, 3); `items` are names and encoded contents."""
-        return list(self._decode(items))
+    def decode(self, items: Iterable[tuple[str, bytes | Path]], n: int) -> Tensor:
+        """Return (n, C, H, W), uint8; `items` are names and encoded contents.
+
+        Each image goes straight to its place, so that nothing is held twice. Where the first coloured one comes after
+        grey ones, and where `in_colour` finds another split coloured, those are copied once.
+        """
+        images = torch.empty(0, dtype=torch.uint8)
+        for i, image in enumerate(self._decode(items)):
+            if i == 0:
+                images = torch.empty(n, *image.shape, dtype=torch.uint8)
+            if len(image) > images.shape[1]:
+                images = self.in_colour(images)
+            images[i] = image  # a grey one into all three channels of a coloured data set
+        return images
+
+    def in_colour(self, images: Tensor) -> Tensor:
+        """Return (N, C, H, W), with three channels where any image that was decoded, of any split, has colour."""
+        return images.expand(-1, 3, -1, -1).contiguous() if self.colour and images.shape[1] == 1 else images
 
     def _decode(self, items: Iterable[tuple[str, bytes | Path]]) -> Iterator[Tensor]:
         try:
@@ -65,7 +80,7 @@ class Decoder:
             yield tensor
 
     def _tensor(self, name: str, image: "Image") -> Tensor:
-        """Return one image as a tensor, resized."""
+        """Return one image as a tensor, (1, H, W) or (3, H, W), resized."""
         self.formats.add(image.format or "unknown")
         if image.mode not in GREY | COLOUR:
             raise UserError(f"image {name} has the pixel mode {image.mode}. Convert it to 8 bits a channel.")
@@ -84,9 +99,5 @@ class Decoder:
                 f"image {name} has {h}×{w} pixels, but {self.first} has {h0}×{w0}. "
                 "Set image_size to resize all to one size."
             )
-        return torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8).reshape(plain.height, plain.width, -1)
-
-    def stack(self, images: list[Tensor]) -> Tensor:
-        """Return (N, C, H, W), with three channels where any image that was decoded has colour."""
-        channels = 3 if self.colour else 1
-        return torch.stack([image.expand(-1, -1, channels) for image in images]).permute(0, 3, 1, 2).contiguous()
+        pixels = torch.frombuffer(bytearray(plain.tobytes()), dtype=torch.uint8)
+        return pixels.reshape(plain.height, plain.width, -1).permute(2, 0, 1)

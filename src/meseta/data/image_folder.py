@@ -28,9 +28,9 @@ def decode_image_folder(name: str, folder: Path, image_size: int | None) -> Sour
     classes = class_names(found["train"])
     files = {split: list_images(path, classes) for split, path in found.items()}
     decoder = Decoder(image_size)
-    decoded = {split: decoder.decode((str(f), f) for f, _ in listed) for split, listed in files.items()}
+    decoded = {split: decoder.decode(((str(f), f) for f, _ in of), len(of)) for split, of in files.items()}
     splits = {
-        split: Split(decoder.stack(images), torch.tensor([label for _, label in files[split]]))
+        split: Split(decoder.in_colour(images), torch.tensor([label for _, label in files[split]]))
         for split, images in decoded.items()
     }
     return Source(

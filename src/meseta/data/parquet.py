@@ -104,9 +104,9 @@ def decode(name: str, loaded: Any, image_size: int | None, label_column: str | N
         key: content.select_columns([image, label]).cast_column(image, datasets.Image(decode=False))
         for key, content in splits.items()
     }
-    images = {key: decoder.decode(items(f"{name} {key}", content, image, paths)) for key, content in encoded.items()}
     labels = {key: read_labels(f"{name} {key}", content[label]) for key, content in encoded.items()}
-    ready = {key: Split(decoder.stack(images[key]), labels[key]) for key in encoded}
+    images = {key: decoder.decode(items(f"{name} {key}", of, image, paths), len(of)) for key, of in encoded.items()}
+    ready = {key: Split(decoder.in_colour(images[key]), labels[key]) for key in encoded}
     names = getattr(features[label], "names", None)
     highest = max(int(split.labels.max()) for split in ready.values())
     notes = ["images stored as JPEG, which is lossy"] if "JPEG" in decoder.formats else []
