@@ -1,5 +1,6 @@
 """Methods of the user's own: found where the user allows their module, and nothing is imported otherwise."""
 
+import gc
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from meseta.allowed import allow, allowed_names
+from meseta.allowed import _imported, allow, allowed_names
 from meseta.cli import main
 from meseta.configuration import dump
 from meseta.errors import UserError
@@ -69,6 +70,10 @@ def folder(tmp_path_factory):
         assert main([*train, "--model", "Linear", *SMALL]) == 0
     yield here
     sys.path[:] = before
+    for name in [name for name in sys.modules if name.startswith("own_")]:
+        del sys.modules[name]
+    _imported.cache_clear()
+    gc.collect()  # a class that is gone is no subclass of anything: the parser of later tests finds one Mlp
 
 
 @pytest.fixture(autouse=True)

@@ -56,9 +56,9 @@ def test_the_malicious_releases_are_neither_allowed_nor_pinned(tool, pins):
     assert pins["lightning"] == pins["pytorch-lightning"]
 
 
-def test_meseta_alone_needs_seven_packages(tool):
+def test_meseta_alone_needs_eight_packages(tool):
     assert {one.name for one in tool.requirements()[""]} == {
-        *("torch", "numpy", "safetensors", "pydantic", "PyYAML", "jsonargparse", "rich")
+        *("torch", "numpy", "safetensors", "pydantic", "PyYAML", "jsonargparse", "rich", "filelock")
     }
     assert not {"lightning", "datasets", "matplotlib", "pandas"} & set(tool.installed(tool.requirements()[""]))
 

@@ -193,7 +193,7 @@ def _parts(value: Any) -> list[Any]:
 
 def _check_files(arguments: Sequence[str]) -> None:
     """Raise where --config names something that is no text file of a usual size."""
-    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for option, value in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, given = option.partition("=")
         if name == "--config":
             read_text("config", Path(given if equals else value), SMALL)

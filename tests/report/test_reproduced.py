@@ -138,7 +138,7 @@ def test_what_was_found_is_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "cannot be read"), ('{"schema_version": 9}', "version 9"), ('{"schema_version": 1}', "does not fit")],
+    [("{", "is not JSON"), ('{"schema_version": 9}', "version 9"), ('{"schema_version": 1}', "does not fit")],
 )
 def test_a_file_that_is_none_is_named(tmp_path, content, message):
     (tmp_path / "reproduction.json").write_text(content)

@@ -15,9 +15,13 @@ def elsewhere(arguments, prepare, said):
     """Run the command line in another process, its errors into a file, and return its exit code."""
     child = os.fork()
     if child == 0:
-        with said.open("w", buffering=1) as sys.stderr:
+        code = 70
+        try:  # whatever happens in the child ends there
+            sys.stderr = said.open("w", buffering=1)
             prepare()
-            os._exit(main(arguments))
+            code = main(arguments)
+        finally:
+            os._exit(code)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

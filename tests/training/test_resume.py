@@ -48,10 +48,12 @@ def killed(work, *, after=None):
     """Do the work in another process, which dies by SIGKILL; by itself, or after so many seconds."""
     child = os.fork()
     if child == 0:
-        if after is not None:
-            threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        work()
-        os._exit(0)
+        try:  # whatever happens in the child ends there
+            if after is not None:
+                threading.Timer(after, os.kill, (os.getpid(), signal.SIGKILL)).start()
+            work()
+        finally:
+            os._exit(1)
     _, status = os.waitpid(child, 0)
     assert os.WIFSIGNALED(status)
     assert os.WTERMSIG(status) == signal.SIGKILL
@@ -105,10 +107,14 @@ def test_killed_in_a_step(tmp_path, step, uninterrupted, monkeypatch):
 def test_killed_at_any_time_again_and_again(tmp_path, seed, uninterrupted):
     expected, seconds = uninterrupted
     run, draw = config(tmp_path, "run"), random.Random(seed)
+
+    def go_on():
+        if not (tmp_path / "run" / "record.json").exists():
+            train(run)
+
     for _ in range(2):
-        killed(lambda: (train(run), time.sleep(60)), after=draw.uniform(0.02, 0.9 * seconds))
-    if not (tmp_path / "run" / "record.json").exists():
-        train(run)
+        killed(lambda: (go_on(), time.sleep(60)), after=draw.uniform(0.02, 0.9 * seconds))
+    go_on()
     assert_same(outcome(tmp_path / "run"), expected)
 
 

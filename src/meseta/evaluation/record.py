@@ -8,8 +8,9 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,9 +24,9 @@ Radius = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A frozen part of the record; unknown fields and numbers that are not finite are refused."""
+    """A frozen part of the record; unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Provenance(Section):
@@ -455,22 +456,41 @@ def read_record(path: Path) -> Record:
     file = path / "record.json" if path.is_dir() else path
     if not file.exists():
         raise UserError(f"record: {file} does not exist. Give a run folder that holds a record.json.")
-    text = read_text("record", file, LARGE)
+    return parsed_file(Record, "record", file, SCHEMA_VERSION)
+
+
+Kind = TypeVar("Kind", bound=Section)
+
+
+def parsed_file(kind: type[Kind], what: str, file: Path, version: int) -> Kind:
+    """Return the content of a JSON file that anybody may have made.
+
+    Raises:
+        UserError: not JSON, another schema version, fields that do not fit the schema, numbers that are not finite.
+    """
+    text = read_text(what, file, LARGE)
     if re.search(r"\\u[dD][89a-fA-F]", text) and _unwritable(text):
-        raise UserError(f"record: {file} holds half a character (a lone surrogate), which no text file can hold.")
+        raise UserError(f"{what}: {file} holds half a character (a lone surrogate), which no text file can hold.")
     try:
-        content = json.loads(text)
-        if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
+        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        if isinstance(content, dict) and content.get("schema_version") != version:
             found = content.get("schema_version")
-            raise UserError(f"record: {file} has schema version {found!r}; this meseta reads version {SCHEMA_VERSION}.")
-        return Record.model_validate(content)
+            raise UserError(f"{what}: {file} has schema version {found!r}; this meseta reads version {version}.")
+        return kind.model_validate(content)
     except ValidationError as error:
         where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise UserError(f"record: {file} does not fit the schema: {where}") from None
+        raise UserError(f"{what}: {file} does not fit the schema: {where}") from None
     except UserError:
         raise
     except (ValueError, RecursionError) as error:  # not only JSONDecodeError: a number may have too many digits
-        raise UserError(f"record: {file} is not JSON: {error}") from None
+        raise UserError(f"{what}: {file} is not JSON: {error}") from None
+
+
+def _finite(text: str) -> float:
+    """Return the number that a JSON text stands for; nothing that we write is NaN or infinite there."""
+    if not isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value
 
 
 def _unwritable(text: str) -> bool:

@@ -3,17 +3,16 @@
 Plain pydantic models without torch, as records are, so that pages and tables are written again on any machine.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from meseta.errors import UserError
-from meseta.evaluation.record import Provenance, Section, Verdict
+from meseta.evaluation.record import Provenance, Section, Verdict, parsed_file
 from meseta.files import write_text
 from meseta.report.comparison import MISSING
 
@@ -99,7 +98,7 @@ class Part(Section):
     title: str
     tables: list[ReproducedTable] = Field(default_factory=list)
     claims: list[Claim] = Field(default_factory=list)
-    figures: list[str] = Field(default_factory=list)
+    figures: list[Annotated[str, Field(pattern=r"^[\w-]+$")]] = Field(default_factory=list)
     """Keys, which are the names of their files too."""
     notes: list[str] = Field(default_factory=list)
     provenance: Provenance | None = None
@@ -140,19 +139,9 @@ def read_reproduced(path: Path) -> Reproduced:
         UserError: no such file, not JSON, or fields that do not fit the schema.
     """
     file = path / "reproduction.json" if path.is_dir() else path
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
-            found = content.get("schema_version")
-            raise UserError(f"reproduction: {file} has schema version {found!r}; this meseta reads {SCHEMA_VERSION}.")
-        return Reproduced.model_validate(content)
-    except FileNotFoundError:
-        raise UserError(f"reproduction: {file} does not exist. Make it: meseta reproduce PAPER.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise UserError(f"reproduction: {file} cannot be read: {error}") from None
-    except ValidationError as error:
-        where = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5])
-        raise UserError(f"reproduction: {file} does not fit the schema: {where}") from None
+    if not file.exists():
+        raise UserError(f"reproduction: {file} does not exist. Make it: meseta reproduce PAPER.")
+    return parsed_file(Reproduced, "reproduction", file, SCHEMA_VERSION)
 
 
 def write_reproduced(found: Reproduced, folder: Path) -> None:

@@ -3,14 +3,11 @@
 Plain pydantic models without torch, as records are, so that pages and tables are written again on any machine.
 """
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ValidationError
-
 from meseta.errors import UserError
-from meseta.evaluation.record import Count, Provenance, Radius, Section, Share, Verdict
+from meseta.evaluation.record import Count, Provenance, Radius, Section, Share, Verdict, parsed_file
 from meseta.files import write_text
 from meseta.report.comparison import MISSING, NORMS, eps_text, percent, significant
 from meseta.report.table import Cell, Column, Table, accuracy_cell
@@ -95,16 +92,9 @@ def read_swept(file: Path) -> Swept:
     Raises:
         UserError: no such file, not JSON, another schema version, or fields that do not fit the schema.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and content.get("schema_version") != SCHEMA_VERSION:
-            version = content.get("schema_version")
-            raise UserError(f"sweep: {file} has schema version {version!r}; this meseta reads {SCHEMA_VERSION}.")
-        return Swept.model_validate(content)
-    except FileNotFoundError:
-        raise UserError(f"sweep: {file} does not exist. Give the sweep.json of a sweep.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, ValidationError) as error:
-        raise UserError(f"sweep: {file} is not what a sweep writes: {str(error).splitlines()[0]}") from None
+    if not file.exists():
+        raise UserError(f"sweep: {file} does not exist. Give the sweep.json of a sweep.")
+    return parsed_file(Swept, "sweep", file, SCHEMA_VERSION)
 
 
 def write_swept(swept: Swept, file: Path) -> None:
