@@ -2,9 +2,11 @@
 
 import errno
 import os
+import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from shutil import rmtree
 
@@ -91,13 +93,22 @@ def locked(folder: Path, held: str, *, wait: float = 0) -> Iterator[None]:
         raise UserError(f"{folder} {held}. Wait until that has ended.") from None
 
 
-def clear(folder: Path) -> None:
-    """Remove all that a folder holds but its lock."""
-    for path in folder.iterdir():
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Remove files and folders of these names from a folder, with what an interruption left of their writing."""
+    for name in names:
+        path = folder / name
         if path.is_dir() and not path.is_symlink():
             rmtree(path)
-        elif path.name != LOCK:
-            path.unlink()
+        else:
+            path.unlink(missing_ok=True)
+        remove_unfinished(path)
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the temporary files that processes which were killed left of writing `path`; nobody may write it now."""
+    for temporary in path.parent.glob(f".{escape(path.name)}.*"):
+        if re.fullmatch(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}{re.escape(path.suffix)}", temporary.name):
+            temporary.unlink(missing_ok=True)
 
 
 SMALL, LARGE = 2**20, 2**28

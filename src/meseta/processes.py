@@ -1,7 +1,8 @@
 """Processes, on one machine or several, that share a task."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -62,11 +63,9 @@ def join(devices: int, nodes: int, device: str | None) -> tuple[Team, str | None
     except ModuleNotFoundError as error:
         raise MissingExtra(str(error.name), "train") from None
     accelerator = {None: "auto", "cpu": "cpu", "cuda": "gpu"}[device]
-    try:
+    with refused_devices():
         strategy = DDPStrategy(timeout=TIMEOUT)
         fabric = Fabric(accelerator=accelerator, devices=devices, num_nodes=nodes, strategy=strategy)
-    except (ValueError, RuntimeError) as error:
-        raise UserError(f"`devices`: {str(error).splitlines()[0]}") from None
     fabric.launch()
 
     def wait() -> None:
@@ -86,12 +85,27 @@ def rank() -> int:
     return int(os.environ.get("LOCAL_RANK", 0)) or int(os.environ.get("NODE_RANK", 0))
 
 
+@contextmanager
+def refused_devices() -> Iterator[None]:
+    """Let what Lightning says of missing devices, or of an environment that does not fit, name the option."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(f"`devices`: {' '.join(str(error).split())}") from None
+
+
 def check_world(devices: int, nodes: int) -> None:
-    """Raise where torchrun has started another number of processes than is asked for."""
-    started = int(os.environ.get("WORLD_SIZE", 1)) if "TORCHELASTIC_RUN_ID" in os.environ else devices * nodes
-    if started != devices * nodes:
+    """Raise where torchrun or SLURM's srun has started another number of processes than is asked for."""
+    who, started = "", 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        who, started = "torchrun", int(os.environ.get("WORLD_SIZE", 1))
+    elif os.environ.get("SLURM_JOB_NAME") not in ("bash", "interactive"):
+        who, started = "srun", int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
+    if started != devices * nodes and (started > 1 or who == "torchrun"):
         raise UserError(
-            f"`devices`: torchrun has started {started} processes, and --devices {devices} --nodes {nodes} asks for "
+            f"`devices`: {who} has started {started} processes, and --devices {devices} --nodes {nodes} asks for "
             f"{devices * nodes}. Give both the same."
         )
 

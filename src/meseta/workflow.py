@@ -29,7 +29,7 @@ from meseta.evaluation.record import Bounded, Evaluation, Masking, Measured, Pic
 from meseta.evaluation.robustness import evaluate, transferred_from
 from meseta.evaluation.statistics import certify, measure
 from meseta.evaluation.suites import Suite
-from meseta.files import SMALL, locked, read_text
+from meseta.files import SMALL, locked, read_text, remove_unfinished
 from meseta.geometry import GradientNorm, Measure, SpectralCurvature
 from meseta.models import Network
 from meseta.processes import Team
@@ -204,17 +204,17 @@ class Run:
 
 
 def load_run(folder: Path, *, device: str | None = None) -> Run:
-    """Load a finished run.
+    """Load a finished run, onto the GPU if there is one, unless another device is named or it was trained for the CPU.
 
     Raises:
         UserError: no record, or a damaged or foreign record, configuration or checkpoint.
     """
     if not folder.is_dir():
         raise UserError(f"run: {folder} does not exist. Give the folder of a run, such as runs/demo/erm.")
-    target = usable_device(device)
     record = read_record(folder)
     file = folder / "config.yaml"
     config = _config(file, read_text("config", file, SMALL))
+    target = usable_device(device or ("cpu" if config.accelerator == "cpu" else None))
     model = Network.from_pretrained(folder, target)
     data = config.data.load()
     if (model.input_shape, model.classes) != (data.input_shape, data.num_classes):
@@ -496,6 +496,7 @@ def evaluation_settings(config: EvaluateConfig, sources: Mapping[str, Model]) ->
 def update(folder: Path, sections: Callable[[Record], Mapping[str, object]]) -> Record:
     """Put into the record in a run's folder the sections made of it, and return it; others that write there wait."""
     with locked(folder, "is being written by another process", wait=60):
+        remove_unfinished(folder / "record.json")
         record = read_record(folder)
         record = record.model_copy(update=sections(record))
         write_record(record, folder / "record.json")

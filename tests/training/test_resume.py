@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from meseta.attacks import FGSM
 from meseta.configuration import dump
 from meseta.data import DataConfig
-from meseta.errors import UserError
+from meseta.errors import Diverged, UserError
 from meseta.evaluation.record import read_record
 from meseta.files import locked
 from meseta.models import Mlp
@@ -123,17 +124,18 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, uninterrupted, monkeypat
     run = config(tmp_path, "run")
     writes = iter(range(100))
 
-    def write(self, trainer, whole=Checkpoint._write):
+    def write(self, content, whole=Path.write_bytes):
         if next(writes) == 9:
-            half = (tmp_path / "run" / LAST).read_bytes()[:5000]
-            (tmp_path / "run" / LAST).with_suffix(".unfinished").write_bytes(half)
+            whole(self, content[:5000])
             os.kill(os.getpid(), signal.SIGKILL)
-        whole(self, trainer)
+        whole(self, content)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Checkpoint, "_write", write)
+        patched.setattr(Path, "write_bytes", write)
         killed(lambda: train(run))
-    assert (tmp_path / "run" / LAST).with_suffix(".unfinished").exists()
+    kept = sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir())
+    assert len(kept) == 2
+    assert kept[1] == LAST.name
     assert_same(outcome(train(run)), uninterrupted[0])
     assert sorted(p.name for p in (tmp_path / "run" / "checkpoints").iterdir()) == [LAST.name]
 
@@ -174,3 +176,65 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_two_processes_do_not_train_one_run(tmp_path):
     with locked(tmp_path / "run", "is held by the test"), pytest.raises(UserError, match="being trained"):
         train(config(tmp_path, "run"))
+
+
+@pytest.mark.parametrize("precision", ["float64", "bfloat16"])
+def test_other_precisions_go_on_bitwise_too(tmp_path, precision):
+    """Compared in the checkpoints, since saved weights are rounded to float32."""
+    whole, dead = (config(tmp_path, name, precision=precision, epochs=3) for name in ("whole", "dead"))
+    expected = torch.load(train(whole) / LAST, weights_only=True)["state_dict"]
+    seen = []
+
+    def interrupt(self, trainer, write=Checkpoint._write):
+        write(self, trainer)
+        if self.step == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Checkpoint, "_write", interrupt)
+        killed(lambda: train(dead))
+    found = torch.load(train(dead, say=seen.append) / LAST, weights_only=True)["state_dict"]
+    assert seen
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+@pytest.mark.parametrize("there", [".git", ".env", "notes.txt"])
+def test_what_others_put_into_a_folder_is_left_alone(tmp_path, there):
+    foreign = tmp_path / "run" / there
+    foreign.mkdir(parents=True)
+    with pytest.raises(UserError, match="already holds a run"):
+        train(config(tmp_path, "run", epochs=1))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [there]
+
+
+def test_what_an_interruption_left_half_written_is_removed(tmp_path):
+    run = config(tmp_path, "run", epochs=1)
+    folder = train(run)
+    (folder / "record.json").unlink()
+    left = [
+        folder / f".{name}.ab12cd_9{suffix}" for name, suffix in (("metrics.csv", ".csv"), ("record.json", ".json"))
+    ]
+    for file in (*left, folder / ".mine.json"):
+        file.write_text("half")
+    train(run)
+    assert not any(file.exists() for file in left)
+    assert (folder / ".mine.json").exists()
+
+
+def test_a_diverged_training_goes_on_with_another_answer(tmp_path, monkeypatch):
+    run = config(tmp_path, "run", epochs=2)
+
+    def spoil(self, model, x, y, generator, whole=AdversarialTraining.evaluate):
+        value = whole(self, model, x, y, generator)
+        spoilt = torch.is_grad_enabled() and next(steps) == 9
+        return replace(value, total=value.total * torch.inf) if spoilt else value
+
+    monkeypatch.setattr(AdversarialTraining, "evaluate", spoil)
+    steps = iter(range(100))
+    with pytest.raises(Diverged, match="after 9 steps"):
+        train(run)
+    steps = iter(range(9, 100))
+    folder = train(replace(run, divergence="skip"))
+    assert [one.step for one in read_record(folder).training.left_out] == [9]
+    with pytest.raises(UserError, match="already holds a run"):
+        train(run)

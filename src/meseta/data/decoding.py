@@ -76,7 +76,7 @@ class Decoder:
             except Exception as error:  # Pillow raises errors of many kinds on damaged files
                 raise UserError(f"image {name} cannot be decoded: {error}. Repair or remove it.") from None
             self.held += tensor.numel()
-            check_memory("`source`: what is decoded so far", 2 * self.held)  # twice: they are joined into one
+            check_memory("`source`: what is decoded so far", 2 * self.held)  # twice: what is held out is copied from it
             yield tensor
 
     def _tensor(self, name: str, image: "Image") -> Tensor:

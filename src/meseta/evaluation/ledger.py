@@ -4,8 +4,10 @@ An entry's name is a digest of all that its content depends on (weights, example
 or other settings left behind is never taken up.
 """
 
+import marshal
 from hashlib import sha256
 from pathlib import Path
+from types import BuiltinFunctionType, FunctionType
 from typing import TypeVar
 
 import torch
@@ -93,6 +95,9 @@ def fingerprint(model: Model) -> str:
 
 
 def _text(module: str, key: str, value: object) -> str:
+    if isinstance(value, FunctionType | BuiltinFunctionType) and not getattr(value, "__closure__", None):
+        code = getattr(value, "__code__", None)  # what a function of the user's does, since its name may stay
+        return f"{value.__module__}.{value.__qualname__} {marshal.dumps(code).hex() if code else ''}"
     text = repr(value)
     if " at 0x" in text:
         where = f"{module}.{key}" if module else key

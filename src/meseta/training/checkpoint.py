@@ -1,16 +1,18 @@
 """What training leaves on disk on its way, so that it goes on where it was interrupted."""
 
+import io
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 from torch import nn
 
 from meseta.errors import UserError
-from meseta.files import naming, put_in_place
+from meseta.files import write_whole
 
 LAST = Path("checkpoints", "last.ckpt")
 """Where a run keeps its last checkpoint."""
@@ -53,16 +55,18 @@ class Checkpoint(Callback):
     def _write(self, trainer: lightning.Trainer) -> None:
         for logger in trainer.loggers:
             logger.save()  # what is logged lasts as long as the weights
-        unfinished = self.path.with_suffix(".unfinished")
-        try:
-            with naming(self.path):
-                trainer.save_checkpoint(unfinished)  # all processes take part
-                if trainer.is_global_zero:
-                    put_in_place(unfinished, self.path)
-        finally:
-            if trainer.is_global_zero:
-                unfinished.unlink(missing_ok=True)
+        trainer.save_checkpoint(self.path)  # all processes take part
         self.step, self._written = trainer.global_step, monotonic()
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and renames it; Lightning's way goes by the folder of temporary files."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write the file."""
+        content = io.BytesIO()  # into a file torch would meet a full disk with an error of its own kind
+        torch.save(checkpoint, content)
+        write_whole(Path(path), lambda temporary: temporary.write_bytes(content.getbuffer()))
 
 
 def check_checkpoint(path: Path, module: nn.Module) -> None:

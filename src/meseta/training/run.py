@@ -3,11 +3,10 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
-from shutil import rmtree
 from statistics import median
 from time import perf_counter
 from typing import Any, Literal
@@ -23,10 +22,10 @@ from meseta.data import ImageData
 from meseta.errors import Diverged, UserError
 from meseta.evaluation import provenance
 from meseta.evaluation.record import Provenance, Record, Training, write_record
-from meseta.files import check_folder, clear, locked, write_text
+from meseta.files import LOCK, check_folder, locked, remove, remove_unfinished, write_text
 from meseta.models import Network
-from meseta.processes import TIMEOUT, another_ended, check_world
-from meseta.training.checkpoint import LAST, Checkpoint, check_checkpoint
+from meseta.processes import TIMEOUT, another_ended, check_world, rank, refused_devices
+from meseta.training.checkpoint import LAST, Checkpoint, WholeFiles, check_checkpoint
 from meseta.training.config import RunConfig
 from meseta.training.divergence import Divergence
 from meseta.training.history import History
@@ -65,9 +64,10 @@ def train(config: RunConfig, *, progress: bool = False, say: Callable[[str], obj
         Diverged: a loss, gradient or weight that is not finite, with the step, the term and the last good checkpoint.
     """
     folder = Path(config.out) / config.run_name
-    check_folder(folder)
-    check_free(config)
     check_world(config.devices, config.nodes)
+    if rank() == 0:  # which writes into the folder meanwhile
+        check_folder(folder)
+        check_free(config)
     if config.accelerator == "gpu" and not torch.cuda.is_available():
         raise UserError("`accelerator`: gpu was asked for, and torch sees none. Use cpu or auto.")
     data = config.data.load()
@@ -88,20 +88,37 @@ def train(config: RunConfig, *, progress: bool = False, say: Callable[[str], obj
             return folder
         with locked(folder, "is being trained by another process"):
             check_free(config)  # it may have been finished meanwhile
-            if training.start is None:
-                clear(folder)  # nothing worth keeping in it
-                write_text(folder / "config.yaml", dump(config))
-            else:
+            for name in MADE:
+                remove_unfinished(folder / name)
+            if (folder / LAST).exists():
                 say(f"going on with {folder}")
+            else:
+                remove(folder, MADE)  # nothing worth keeping in it
+            write_text(folder / "config.yaml", dump(config))
             try:
                 training.fit()
             except BaseException:
                 if not (folder / LAST).exists():
-                    rmtree(folder)
+                    _leave_nothing(folder)
                 raise
             network.eval().float().cpu().save_pretrained(folder)
             write_record(training.record(), folder / "record.json")
     return folder
+
+
+MADE = (
+    *("config.yaml", "metrics.csv", "tensorboard", str(LAST), str(LAST.parent), "model.safetensors", "config.json"),
+    "record.json",
+)
+"""What training writes into a run's folder."""
+
+
+def _leave_nothing(folder: Path) -> None:
+    """Remove a run that came to nothing; what others have put beside it stays."""
+    remove(folder, MADE)
+    (folder / LOCK).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def check_free(config: RunConfig) -> None:
@@ -119,24 +136,30 @@ def check_same(config: RunConfig) -> None:
     folder = Path(config.out) / config.run_name
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output folder: {folder} is a file. Give another folder.")
-    # a hidden file is what an interruption left while the configuration was written
-    if not folder.exists() or all(file.name.startswith(".") for file in folder.iterdir()):
+    # what an interruption leaves while the configuration is written
+    if not folder.exists() or all(file.name == LOCK or file.match(".config.yaml.*.yaml") for file in folder.iterdir()):
         return
     written = folder / "config.yaml"
-    if not (written.exists() and _says(written, config)):
+    finished = (folder / "record.json").exists()
+    if not (written.exists() and _says(written, config, finished)):
         raise UserError(
             f"output folder: {folder} already holds a run with another configuration. Give another name or out folder, "
             "or remove it first."
         )
 
 
-def _says(written: Path, config: RunConfig) -> bool:
+def _says(written: Path, config: RunConfig, finished: bool) -> bool:
     """Return whether a file holds this configuration, or did before a later setting came in."""
-    return written.read_text(encoding="utf-8") == dump(config) or _placed(read(RunConfig, written)) == _placed(config)
+    if written.read_text(encoding="utf-8") == dump(config):
+        return True
+    return _placed(read(RunConfig, written), finished) == _placed(config, finished)
 
 
-def _placed(config: RunConfig) -> RunConfig:
-    """Return a configuration whose paths are whole, which may lie anywhere, and be trained with any machines."""
+def _placed(config: RunConfig, finished: bool) -> RunConfig:
+    """Return a configuration whose paths are whole, which may lie anywhere, and be trained with any machines.
+
+    One that is not finished may go on with another answer to a divergence.
+    """
     start_from = config.start_from and str(Path(config.start_from).resolve())
     anywhere = RunConfig()
     return replace(
@@ -147,6 +170,7 @@ def _placed(config: RunConfig) -> RunConfig:
         devices=anywhere.devices,
         nodes=anywhere.nodes,
         checkpoint_seconds=anywhere.checkpoint_seconds,
+        divergence=config.divergence if finished else anywhere.divergence,
     )
 
 
@@ -166,6 +190,8 @@ class _Training:
     """The trainer of a run and what it leaves behind."""
 
     def __init__(self, config: RunConfig, network: Network, data: ImageData, folder: Path, progress: bool) -> None:
+        if config.precision == "float64":
+            network.double()  # before a checkpoint is loaded into it, which would round
         self._config, self._network, self._data = config, network, data
         self._module = ObjectiveModule(
             network,
@@ -175,15 +201,12 @@ class _Training:
             augmentation=config.augment,
             seed=config.seed,
         )
-        self.start = folder / LAST if (folder / LAST).exists() else None
-        """The checkpoint that training goes on from, if there is one."""
-        if self.start:
-            check_checkpoint(self.start, self._module)
+        self._last = folder / LAST
         self._history = History(config.watch, network, data, batch_size=config.batch_size, seed=config.seed)
         self._clock = _Clock(config)
         self._divergence = Divergence(config.divergence)
         self._checkpoint = Checkpoint(folder, config.checkpoint_seconds)
-        with _quiet():
+        with _quiet(), refused_devices():
             self._trainer = lightning.Trainer(
                 max_epochs=config.epochs,
                 accelerator=config.accelerator,
@@ -191,6 +214,7 @@ class _Training:
                 num_nodes=config.nodes,
                 strategy=DDPStrategy(timeout=TIMEOUT) if config.processes > 1 else "auto",
                 precision=PRECISION[config.precision],
+                plugins=[WholeFiles()],
                 logger=[MetricsFile(folder / "metrics.csv"), TensorBoardLogger(folder, name="", version="tensorboard")],
                 callbacks=[self._clock, self._divergence, self._history, self._checkpoint],
                 enable_checkpointing=False,  # ours also resumes inside an epoch
@@ -209,6 +233,9 @@ class _Training:
     def fit(self) -> None:
         """Train, from the checkpoint on where there is one."""
         trainer, config = self._trainer, self._config
+        start = self._last if self._last.exists() else None
+        if start:
+            check_checkpoint(start, self._module)
         shard = trainer.global_rank, trainer.world_size
         batches = TrainingBatches(
             self._data.train, config.batch_size, seed=config.seed, step=lambda: trainer.global_step, shard=shard
@@ -216,7 +243,7 @@ class _Training:
         validation = ValidationBatches(self._data.val, max(config.batch_size, 256), shard=shard)
         try:
             with _quiet():
-                trainer.fit(self._module, batches, validation, ckpt_path=self.start, weights_only=True)
+                trainer.fit(self._module, batches, validation, ckpt_path=start, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
         except Diverged as error:
