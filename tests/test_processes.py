@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from two_processes import verbs
 
 from meseta.cli import main
@@ -13,7 +14,7 @@ from meseta.comparing import Comparison, compare
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
 from meseta.objectives import Erm
-from meseta.processes import Team, another_ended, check_world, join
+from meseta.processes import Team, another_ended, check_world, join, refused_devices
 from meseta.training import RunConfig
 from meseta.training.checkpoint import LAST
 
@@ -85,6 +86,21 @@ def test_what_was_started_must_be_what_is_asked_for(monkeypatch):
     check_world(1, 2)
     with pytest.raises(UserError, match=r"torchrun has started 2 processes.*asks for 1"):
         check_world(1, 1)
+
+
+def test_srun_is_looked_at_as_well(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "meseta")
+    check_world(2, 1)
+    with pytest.raises(UserError, match=r"srun has started 2 processes.*asks for 1"):
+        check_world(1, 1)
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")  # whose one task starts the others
+    check_world(1, 1)
+
+
+def test_what_lightning_says_of_devices_names_the_option():
+    with pytest.raises(UserError, match="`devices`: You requested gpu"), refused_devices():
+        raise MisconfigurationException("You requested gpu: [0, 1]\n But your machine only has: [0]")
 
 
 def test_one_process_needs_no_other():

@@ -71,3 +71,18 @@ def test_a_fingerprint_sees_plain_attributes_and_buffers_that_are_not_saved():
 def test_a_function_has_no_weights_to_tell_it_by():
     with pytest.raises(UserError, match="`keep` needs an nn"):
         fingerprint(lambda x: x)
+
+
+def test_functions_are_told_by_what_they_do():
+    def holding(function):
+        module = nn.Linear(2, 2)
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+        module.act = function
+        return fingerprint(module)
+
+    assert holding(torch.relu) == holding(torch.relu) != holding(torch.tanh)
+    assert holding(lambda x: x + 1) != holding(lambda x: x + 2)
+    scale = 2
+    with pytest.raises(UserError, match="cannot tell the model by its `act`"):  # what it holds may change
+        holding(lambda x: scale * x)

@@ -82,3 +82,14 @@ def fail_at_ten(run, evaluate):
     if run.objective.weight == 10:
         raise UserError("no room")
     return trade(run, evaluate)
+
+
+def fail_in_the_last(number):
+    """Return what fails in one cell."""
+
+    def make(run, evaluate):
+        if run.name == f"cell-{number:03d}":
+            raise UserError("no room")
+        return trade(run, evaluate)
+
+    return make

@@ -113,6 +113,10 @@ def test_the_goal_is_one_of_the_threats():
         ({"epochs": {"low": 1, "high": 2, "num": 2, "log": 3}}, "log must be true or false"),
         ({"epochs": {"low": 1, "high": 2}}, "Add num"),
         ({"epochs": {"low": 1, "high": 2, "num": 1}}, "num"),
+        ({"epochs": {"low": 1, "high": 2, "num": 10**9}}, "1,000,000,000 cells are more than"),
+        ({"epochs": list(range(1, 200)), "batch_size": list(range(2, 200))}, "39,402 cells are more than"),
+        ({1: [2]}, "must name options"),
+        ({"objective": [{"class_path": "InputGradient", "init_args": [1]}]}, "must be a mapping"),
     ],
 )
 def test_a_bad_space_is_named(space, message):
@@ -133,6 +137,12 @@ def test_a_bad_space_is_named(space, message):
         ({"search": "random"}, "`search`"),
         ({"storage": "a.db"}, "`storage`"),
         ({"storage": "postgresql://me:secret@host/db"}, "holds a password, (?!.*secret)"),
+        ({"storage": "postgresql://["}, "no URL of a database"),
+        ({"storage": "postgresql://localhost:notaport/x"}, "no URL of a database"),
+        ({"storage": "sqlite://"}, "keeps nothing"),
+        ({"storage": "sqlite:///:memory:"}, "keeps nothing"),
+        ({"search": "tpe", "trials": 10**9}, "cells are more than"),
+        ({"run": RunConfig(devices=2)}, "`devices`"),
         ({"name": "a/b"}, "`name`"),
     ],
 )

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import cells
 import optuna
@@ -189,6 +190,33 @@ def test_more_trials_go_on_and_other_settings_are_refused(tmp_path):
     with pytest.raises(UserError, match="already holds a sweep 's' with other settings"):
         sweep(tpe(tmp_path, 5, floor=0.5), say=silent, make=cells.stuck)
     assert read_swept(tmp_path / "s" / "sweep.json") == more
+
+
+def test_a_cell_beyond_fewer_trials_is_made_too(tmp_path):
+    with pytest.raises(UserError, match="no room"):
+        sweep(tpe(tmp_path, 4), say=silent, make=cells.fail_in_the_last(4))
+    assert [cell.state for cell in sweep(tpe(tmp_path, 2), say=silent, make=cells.trade).cells] == ["finished"] * 4
+
+
+@pytest.mark.parametrize("there", ["record.json", "config.yaml", "notes"])
+def test_what_is_no_sweep_is_left_alone(tmp_path, there):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / there).write_text("mine")
+    with pytest.raises(UserError, match="holds something else than a sweep"):
+        sweep(grid(tmp_path), say=silent, make=cells.trade)
+    assert [(file.name, file.read_text()) for file in (tmp_path / "s").iterdir()] == [(there, "mine")]
+
+
+@pytest.mark.parametrize(("storage", "file"), [(None, "sweep.db"), ("journal", "sweep.journal")])
+@pytest.mark.parametrize("kind", ["garbage", "folder", "pipe"])
+def test_a_damaged_storage_is_named(tmp_path, storage, file, kind):
+    config = replace(grid(tmp_path, space={"objective.weight": [10]}), storage=storage)
+    sweep(config, say=silent, make=cells.trade)
+    (config.folder / file).unlink()
+    make = {"garbage": lambda p: p.write_bytes(b"nothing of ours\n"), "folder": Path.mkdir, "pipe": os.mkfifo}
+    make[kind](config.folder / file)
+    with pytest.raises(UserError, match=f"`storage`.*{file}"):
+        sweep(config, say=silent, make=cells.trade)
 
 
 @pytest.mark.parametrize(

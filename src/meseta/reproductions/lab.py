@@ -45,8 +45,8 @@ FEW: tuple[MaskingCheck, ...] = (GradientHealth(), OneStep())
 class Lab:
     """A folder of runs that belong together, and the work on them.
 
-    Everything is kept: what an earlier call, or one that was interrupted, has finished is not done again. A training
-    that was interrupted starts anew.
+    Everything is kept: what an earlier call, or one that was interrupted, has finished is not done again, and a
+    training that was interrupted goes on.
 
     Args:
         folder: of the runs, their figures and what was found.

@@ -103,11 +103,10 @@ class SweepConfig:
                 "`storage` must be journal or the URL of a database, such as postgresql://host/name, got "
                 f"{self.storage!r}."
             )
-        if self.storage and (urlsplit(self.storage).password or "password=" in self.storage):
-            raise UserError(
-                "`storage`: the URL holds a password, which records would tell. Leave it out, and give it as the "
-                "database's client reads it, for PostgreSQL in ~/.pgpass or PGPASSWORD."
-            )
+        if self.storage and "://" in self.storage:
+            _check_url(self.storage)
+        if self.run.processes > 1 or {"devices", "nodes"} & self.space.keys():
+            raise UserError("`devices`: each cell is trained by one process. Take more `workers`, for several at once.")
         self._check_trials()
         self.threat()
         self.check_cells()
@@ -119,6 +118,11 @@ class SweepConfig:
             raise UserError("`trials`: a grid has as many as its cells. Leave it out, or search with tpe.")
         if self.trials is not None:
             whole("trials", self.trials, 1)
+        sizes = [_size(given) for given in self.space.values()] if self.search == "grid" else [self.trials or 0]
+        if prod(sizes) > MOST_CELLS:  # before any is written out
+            raise UserError(
+                f"`space`: {prod(sizes):,} cells are more than {MOST_CELLS:,}. Vary less, or in fewer steps."
+            )
 
     @property
     def folder(self) -> Path:
@@ -147,6 +151,9 @@ class SweepConfig:
         """Return what is varied, by dotted name; an option of an option follows it."""
         if not self.space:
             raise UserError("`space` must vary at least one option, such as {objective.weight: [0.1, 1]}.")
+        for name in self.space:
+            if not isinstance(name, str):
+                raise UserError(f"`space` must name options, such as objective.weight, got {name!r}.")
         ordered = sorted(self.space, key=lambda name: name.count("."))
         return {name: _option(name, self.space[name], self.search) for name in ordered}
 
@@ -211,6 +218,33 @@ class SweepConfig:
         return replace(run, name=f"cell-{number:03d}", out=str(self.folder / "cells"))
 
 
+MOST_CELLS = 10_000
+"""Cells of a sweep: each is checked before the first is trained."""
+
+
+def _size(given: Any) -> int:
+    """Return of how many values what a space says of an option stands for, where it can be told."""
+    num = given.get("num") if isinstance(given, Mapping) else given.num if isinstance(given, Range) else None
+    size = num if isinstance(num, int) else len(given) if isinstance(given, list | tuple) else 1
+    return max(1, size)
+
+
+def _check_url(storage: str) -> None:
+    """Raise where the URL of a database is none, tells a password, or keeps nothing."""
+    try:
+        parts = urlsplit(storage)
+        _ = parts.port
+    except ValueError as error:
+        raise UserError(f"`storage`: {storage!r} is no URL of a database: {error}.") from None
+    if parts.password or "password=" in storage:
+        raise UserError(
+            "`storage`: the URL holds a password, which records would tell. Leave it out, and give it as the "
+            "database's client reads it, for PostgreSQL in ~/.pgpass or PGPASSWORD."
+        )
+    if parts.scheme.partition("+")[0] == "sqlite" and parts.path.strip("/") in ("", ":memory:"):
+        raise UserError("`storage`: SQLite without a file keeps nothing. Leave `storage` out for one in the folder.")
+
+
 def _option(name: str, given: Any, search: Search) -> Option:
     """Return what a space says of one option."""
     if isinstance(given, Mapping):
@@ -252,7 +286,10 @@ def _check_range(name: str, given: Range, search: Search) -> None:
 def called(value: Any) -> Value:
     """Return how a plain value is called: itself, or a method's name with the settings given."""
     if isinstance(value, dict) and "class_path" in value:
-        settings = ", ".join(f"{name}={called(one)}" for name, one in value.get("init_args", {}).items())
+        given = value.get("init_args", {})
+        if not isinstance(given, dict):
+            raise UserError(f"`space`: the settings of {value['class_path']} must be a mapping, got {given!r}.")
+        settings = ", ".join(f"{name}={called(one)}" for name, one in given.items())
         return f"{value['class_path']}({settings})" if settings else str(value["class_path"])
     return value if isinstance(value, Value) else json.dumps(value)
 

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from shutil import rmtree
 from threading import Event, Thread
 from types import TracebackType
@@ -52,20 +53,33 @@ class Queue:
         self._locks = config.folder / "locks"
         check_folder(self._locks)
         is_new = not config.folder.exists()
+        if not is_new and not self._locks.exists() and any(config.folder.iterdir()):
+            raise UserError(
+                f"output folder: {config.folder} holds something else than a sweep. Give another name or out."
+            )
         self._locks.mkdir(parents=True, exist_ok=True)
         self.locked = FileLock(self._locks / "sweep.lock")
+        with self._leaving_nothing(is_new), self.locked, _quiet():
+            self._storage = _storage(config)
+            self._study = optuna.create_study(
+                study_name=config.name, storage=self._storage, direction="maximize", load_if_exists=True
+            )
+            self._check_same()
+            self._fill()
+
+    @contextmanager
+    def _leaving_nothing(self, is_new: bool) -> Iterator[None]:
+        """Remove a folder that was made for a sweep which cannot be; name a storage that is damaged."""
         try:
-            with self.locked, _quiet():
-                self._storage = _storage(config)
-                self._study = optuna.create_study(
-                    study_name=config.name, storage=self._storage, direction="maximize", load_if_exists=True
-                )
-                self._check_same()
-                self._fill()
-        except UserError:
+            yield
+        except (SQLAlchemyError, ValueError, KeyError) as error:
             if is_new:
-                rmtree(config.folder)
-            raise
+                rmtree(self.config.folder)
+            if isinstance(error, UserError):
+                raise
+            told = str(error).strip().split("\n")[0]
+            where = self.config.storage if "://" in (self.config.storage or "") else _file(self.config)
+            raise UserError(f"`storage`: {where} is damaged, or of another program: {told}.") from None
 
     def trials(self) -> dict[int, list[FrozenTrial]]:
         """Return the trials of every cell, the one that stands for it last."""
@@ -122,7 +136,9 @@ class Queue:
         """Queue every cell for which no trial stands: all of them at first, later those whose workers died."""
         known = self.trials()
         cells = self.config.grid() if self.config.search == "grid" else [{}] * self.config.count()
-        for number, settings in enumerate(cells, 1):
+        more = max(0, max(known, default=0) - len(cells))  # of a call that asked for more
+        beyond: list[dict[str, Value]] = [{}] * more
+        for number, settings in enumerate([*cells, *beyond], 1):
             former = known[number][-1] if number in known else None
             if former is None or not _stands(former):
                 self._study.add_trial(
@@ -248,19 +264,27 @@ def _essence(config: SweepConfig) -> str:
 
 def _storage(config: SweepConfig) -> RDBStorage | JournalStorage:
     """Open the storage, which is made where there is none."""
+    file = _file(config)
+    if file.exists() and not file.is_file():
+        raise UserError(f"`storage`: {file} is no regular file. Move it away.")
     if config.storage is None:
-        return RDBStorage(f"sqlite:///{config.folder.absolute() / 'sweep.db'}")
+        return RDBStorage(f"sqlite:///{file.absolute()}")
     if config.storage == "journal":
-        return JournalStorage(JournalFileBackend(str(config.folder / "sweep.journal")))
+        return JournalStorage(JournalFileBackend(str(file)))
     try:
         try:
             return _database(config.storage)
         except DatabaseError:  # as where two machines make the tables at once; the second time they are there
             time.sleep(1)
             return _database(config.storage)
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:
         told = str(error.__cause__ or error).strip().split("\n")[0]
         raise UserError(f"`storage`: the database cannot be used: {told}. Is it there, and its driver?") from None
+
+
+def _file(config: SweepConfig) -> Path:
+    """Return the file of a storage that is no database of others."""
+    return config.folder / ("sweep.journal" if config.storage == "journal" else "sweep.db")
 
 
 def _database(url: str) -> RDBStorage:
