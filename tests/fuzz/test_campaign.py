@@ -23,6 +23,7 @@ from plotly.offline import get_plotlyjs
 from safetensors.torch import save_file
 from sandbox import cases, ends_well, fresh
 
+import meseta.sweeping.run
 import meseta.training.run
 from meseta.errors import UserError
 from meseta.evaluation.record import read_record
@@ -39,6 +40,16 @@ def untrained(monkeypatch):
         raise UserError(REACHED)
 
     monkeypatch.setattr(meseta.training.run._Training, "fit", stop)
+
+
+@pytest.fixture
+def unswept(monkeypatch):
+    """Let `meseta sweep` do everything but make cells."""
+
+    def stop(*_):
+        raise UserError(REACHED)
+
+    monkeypatch.setattr(meseta.sweeping.run, "_work_together", stop)
 
 
 # Configurations
@@ -84,6 +95,25 @@ def test_configurations_with_other_values(world, untrained, tree):
 @given(content=damaged(yaml.safe_dump(CONFIG).encode()))
 def test_damaged_configurations(world, untrained, content):
     trains(world, content)
+
+
+SWEEP = {
+    "name": "searched",
+    "run": {"model": "Mlp", "objective": "InputGradient", "epochs": 1},
+    "space": {"objective.weight": {"low": 0.1, "high": 1, "num": 2, "log": True}, "optimizer": ["Adam", "Sgd"]},
+    "search": "grid",
+    "goal": {"Linf": 0.1},
+    "floor": 0.9,
+    "storage": "journal",
+    "evaluate": {"split": "val", "threats": {"Linf": [0.1]}, "checks": []},
+}
+
+
+@cases(20)
+@given(tree=changed(SWEEP))
+def test_configurations_of_sweeps(world, unswept, tree):
+    (fresh(world.cwd / "in") / "c.yaml").write_bytes(as_yaml(tree))
+    ends_well(["sweep", "--config", "in/c.yaml"], may_write=[world.cwd, world.cache])
 
 
 @pytest.mark.parametrize(
@@ -138,7 +168,7 @@ def test_files_that_are_no_files(world, undrawn, kind, name):
 
 WORDS = {
     "train": ["--name", "--out", "--config", "--data.source", "--data.classes", "--model", "--objective", "--epochs"],
-    "evaluate": ["--eps", "--norm", "--threats", "--suite", "--attacks", "--n", "--sources", "--processes", "--device"],
+    "evaluate": ["--eps", "--norm", "--threats", "--suite", "--attacks", "--n", "--sources", "--device"],
     "measure": ["--measures", "--n", "--split", "--batch_size", "--device", "--config"],
     "certify": ["--bounds", "--attacks", "--n"],
     "surface": ["--axes", "--field", "--index", "--span", "--resolution", "--out", "--norm", "--eps"],
@@ -148,6 +178,7 @@ WORDS = {
     "show": [],
     "list": [],
     "demo": ["--config", "--name", "--out"],
+    "sweep": ["--name", "--out", "--storage", "--search", "--trials", "--floor", "--workers", "--space"],
 }
 ARGUMENTS = st.sampled_from(
     [text for text in hostile.TEXTS if "\0" not in text] + ["-9", "[", "{", "[1]", "{a: 1}", "10"]
@@ -156,7 +187,7 @@ ARGUMENTS = st.sampled_from(
 
 @cases(60)
 @given(data=st.data())
-def test_arguments(world, untrained, data):
+def test_arguments(world, untrained, unswept, data):
     verb = data.draw(st.sampled_from(sorted(WORDS)))
     # the run itself is left out where a verb could then take its time
     before = ["nowhere"] if verb in ("evaluate", "measure", "certify", "surface", "report", "show") else []
