@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from sandbox import CANARY
+from sandbox import CANARY, WATCH
 
 from meseta.cli import main
 
@@ -43,3 +43,9 @@ def world(built, monkeypatch):
     monkeypatch.chdir(built.cwd)
     monkeypatch.syspath_prepend(str(built.cwd))  # as `python -m meseta` has it
     return built
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Tell how many calls of the command line were watched."""
+    if WATCH.count:
+        terminalreporter.write_line(f"{WATCH.count} calls of the command line")
