@@ -11,7 +11,7 @@ from beartype import BeartypeConf, beartype
 from jaxtyping import config
 
 MOST = 2000
-"""Calls that are checked in one test."""
+"""Checks in one test, of arguments and of results: two for a call."""
 
 _beartype = beartype(conf=BeartypeConf(is_pep484_tower=True))
 _left = MOST

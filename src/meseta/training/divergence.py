@@ -90,9 +90,12 @@ def _module(module: lightning.LightningModule) -> ObjectiveModule:
 
 
 def _nonfinite(model: nn.Module, what: str) -> str:
-    """Return in words which of the parameters, or of their gradients, is not finite; "" where all are."""
-    named = [(name, p.grad if what == "gradient" else p) for name, p in model.named_parameters()]
-    present = [(name, tensor.detach()) for name, tensor in named if tensor is not None]
+    """Return in words which of the weights and buffers, or of the gradients, is not finite; "" where all are."""
+    if what == "gradient":
+        named = [(name, parameter.grad) for name, parameter in model.named_parameters()]
+    else:
+        named = [*model.named_parameters(), *model.named_buffers()]
+    present = [(name, t.detach()) for name, t in named if t is not None and t.is_floating_point() and t.numel()]
     if not present:
         return ""
     largest = torch.stack([tensor.abs().max().double() for _, tensor in present])  # one look at the device
