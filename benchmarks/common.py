@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from statistics import median
+from threading import Timer
 from time import perf_counter
 from typing import Any
 
@@ -150,6 +151,35 @@ def processor() -> str:
 def run_python(*arguments: str) -> None:
     """Run this Python in a new process, in silence; raise if it fails."""
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+
+
+UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in which the system counts the peak of a process."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its peak in GiB, its exit code, what it said of errors."""
+
+    gib: float
+    code: int
+    error: str
+
+
+def in_a_process(code: str, *, limit: float, most: float) -> Ended:
+    """Run Python code beside the benchmarks in a process of its own, with so many GiB and seconds at most."""
+    code = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (int({limit} * 2**30),) * 2)\n{code}"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    timer = Timer(most, process.kill)
+    timer.start()
+    assert process.stderr is not None
+    error = process.stderr.read().decode()  # until the process ends
+    _, status, usage = os.wait4(process.pid, 0)  # its own peak, also where it was stopped
+    timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return Ended(usage.ru_maxrss * UNIT / 2**30, process.returncode, error)
 
 
 def load_data(quick: bool) -> tuple[ImageData, str]:

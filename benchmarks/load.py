@@ -14,13 +14,11 @@ from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
-from threading import Timer
 from time import perf_counter
 from typing import Any
 
 import torch
-from common import SEED, Options, Page, options, table
-from memory import UNIT
+from common import SEED, UNIT, Options, Page, in_a_process, options, table
 from torch import Tensor, nn
 
 from meseta.attacks import FGSM
@@ -264,23 +262,10 @@ def run(section: str, name: str, quick: bool) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         arguments = (section, name, quick, torch.get_num_threads(), str(out))
-        code = (
-            f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (int({LIMIT} * 2**30),) * 2)\n"
-            f"import load; load.child(*{arguments!r})"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        timer = Timer(SECONDS, process.kill)
-        timer.start()
-        assert process.stderr is not None
-        error = process.stderr.read().decode()
-        _, status, usage = os.wait4(process.pid, 0)
-        timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        process = in_a_process(f"import load; load.child(*{arguments!r})", limit=LIMIT, most=SECONDS)
         found = json.loads(out.read_text()) if out.exists() else {}
-    ended = found.pop("ended", "") if process.returncode == 0 else ending(process.returncode, error)
-    return {"gib": usage.ru_maxrss * UNIT / 2**30, "ended": ended, **found}
+    ended = found.pop("ended", "") if process.code == 0 else ending(process.code, process.error)
+    return {"gib": process.gib, "ended": ended, **found}
 
 
 def ending(code: int, error: str) -> str:

@@ -9,21 +9,17 @@ thousand calls on a small network add to it says whether anything is kept betwee
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_SELF, getrusage
 from tempfile import TemporaryDirectory
-from threading import Timer
 from time import perf_counter
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import SEED, Options, Page, options, table
+from common import SEED, UNIT, Options, Page, in_a_process, options, table
 from torch import Tensor, nn
 
 from meseta.autodiff import CrossEntropy, Margin, value_and_gradient
@@ -38,8 +34,6 @@ TARGET, LIMIT = 8.0, 16.0
 SECONDS = 240
 """After which a process is stopped; what it held by then is reported."""
 MARGIN = "SpectralCurvature(field=Margin())"
-UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in what the system counts resident memory in."""
 REPEATS = 1000
 
 Call = Callable[[nn.Module, Tensor, Tensor], object]
@@ -93,23 +87,9 @@ def peak(name: str, batch: int, quick: bool) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         arguments = (name, batch, quick, torch.get_num_threads(), str(out))
-        code = (
-            f"import resource; resource.setrlimit(resource.RLIMIT_DATA, (int({LIMIT} * 2**30),) * 2)\n"
-            f"import memory; memory.child(*{arguments!r})"
-        )
-        process = subprocess.Popen(
-            [sys.executable, "-c", code], cwd=Path(__file__).parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        )
-        timer = Timer(SECONDS, process.kill)
-        timer.start()
-        assert process.stderr is not None
-        error = process.stderr.read().decode()  # until the process ends
-        _, status, usage = os.wait4(process.pid, 0)  # its own peak, also where it was stopped
-        timer.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
-        gib = usage.ru_maxrss * UNIT / 2**30
+        ended = in_a_process(f"import memory; memory.child(*{arguments!r})", limit=LIMIT, most=SECONDS)
         found = json.loads(out.read_text()) if out.exists() else {"seconds": None, "activation": None}
-    return {"gib": gib, "ended": ending(process.returncode, error, found["seconds"] is not None), **found}
+    return {"gib": ended.gib, "ended": ending(ended.code, ended.error, found["seconds"] is not None), **found}
 
 
 def ending(code: int, error: str, result: bool) -> str:
