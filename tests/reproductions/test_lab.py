@@ -59,12 +59,13 @@ def test_a_run_is_trained_attacked_and_judged_once(lab, said):
     assert judged_at([run], THREAT) == "L∞ 0.05, suite quick and masking checks, n = 20"
 
 
-def test_an_interrupted_training_starts_anew(lab, said):
+def test_an_interrupted_training_goes_on(lab, said):
     (run,) = lab.train(RUN)
     weights = (run / "model.safetensors").read_bytes()
     (run / "record.json").unlink()
     lab.train(RUN)
-    assert len(said) == 2
+    assert len(said) == 3
+    assert said[-1] == f"going on with {run}"
     assert (run / "model.safetensors").read_bytes() == weights
 
 
