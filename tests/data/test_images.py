@@ -82,6 +82,7 @@ LABELS = torch.zeros(4, dtype=torch.int64)
         (torch.full((4, 2), 255.0), LABELS, r"`images` must lie in \[0, 1\], got \[255, 255\]\. Divide by 255"),
         (torch.full((4, 2), -0.1), LABELS, r"must lie in \[0, 1\]"),
         (torch.zeros(4, 2, dtype=torch.int64), LABELS, "must be uint8 or floating point"),
+        (torch.zeros(4, 2, dtype=torch.float8_e5m2), LABELS, "must be uint8 or floating point"),
         (torch.zeros(4), LABELS, r"must have the shape \(N, \*input_shape\), got \(4,\)"),
         (torch.zeros(0, 2), LABELS[:0], "must have the shape"),
         ([[0.0]], LABELS, "`images` must be a torch tensor, got list"),
@@ -94,6 +95,11 @@ LABELS = torch.zeros(4, dtype=torch.int64)
 def test_wrong_tensors(images: Any, labels: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         Split(images, labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.uint64, torch.int32])
+def test_labels_of_any_whole_type(dtype: torch.dtype) -> None:
+    assert Split(torch.zeros(4, 2), LABELS.to(dtype)).labels.dtype == torch.int64
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5), (6,)])

@@ -16,12 +16,12 @@ import pytest
 import torch
 import yaml
 from hostile import BOMB, as_json, bright, changed, damaged, encoded, laughs, png, safetensors
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 from plotly.offline import get_plotlyjs
 from safetensors.torch import save_file
-from sandbox import cases, ends_well, fresh
+from sandbox import CANARY, cases, ends_well, fresh
 
 import meseta.sweeping.run
 import meseta.training.run
@@ -193,6 +193,7 @@ def test_arguments(world, untrained, unswept, data):
     before = ["nowhere"] if verb in ("evaluate", "measure", "certify", "surface", "report", "show") else []
     options = [*WORDS[verb], "--allow", "--nothing"]
     words = data.draw(st.lists(st.sampled_from(options) | ARGUMENTS, min_size=1, max_size=4))
+    assume(f"--allow {CANARY}" not in " ".join(words))  # whoever says so means it
     if verb == "demo":
         words = ["--config", data.draw(ARGUMENTS)]
     if verb == "reproduce":

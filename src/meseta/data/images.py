@@ -200,7 +200,7 @@ def check_images(images: Tensor) -> None:
         raise UserError(f"`images` must have the shape (N, *input_shape), got {tuple(images.shape)}. Reshape them.")
     if images.dtype == torch.uint8:
         return
-    if not images.is_floating_point():
+    if images.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):  # no 8-bit floats
         raise UserError(f"`images` must be uint8 or floating point in [0, 1], got {images.dtype}. Convert them.")
     broken = int((~images.isfinite()).sum())
     if broken:
@@ -218,5 +218,6 @@ def check_labels(labels: Tensor, n: int) -> None:
         raise UserError(f"`labels` must have the shape ({n},), one an image, got {tuple(labels.shape)}. Reshape them.")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise UserError(f"`labels` must be whole numbers, got {labels.dtype}. Convert them to int64.")
-    if int(labels.min()) < 0:
-        raise UserError(f"`labels` must not be negative, got {int(labels.min())}. Leave unlabelled examples out.")
+    lowest = int(labels.long().min())  # of wide unsigned types torch finds none
+    if lowest < 0:
+        raise UserError(f"`labels` must not be negative, got {lowest}. Leave unlabelled examples out.")
