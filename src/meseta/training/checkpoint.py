@@ -83,6 +83,7 @@ def check_checkpoint(path: Path, module: nn.Module) -> None:
     except OSError:
         raise
     except Exception as error:  # a damaged zip file, or pickle, raises errors of many kinds
-        raise UserError(f"checkpoint: {path} is damaged: {str(error).splitlines()[0]} {advice}") from None
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"checkpoint: {path} is damaged: {why} {advice}") from None
     if not there or weights != {name: tensor.shape for name, tensor in module.state_dict().items()}:
         raise UserError(f"checkpoint: {path} is of another training. {advice}")
