@@ -27,16 +27,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
             temporary.chmod(0o644)  # temporary files are private, results are not
-            put_in_place(temporary, path)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())  # before the name: a power cut leaves the old file or the new one
+            temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def put_in_place(written: Path, path: Path) -> None:
-    """Rename a file that is written over `path`; a power cut leaves the old file or the new one, whole."""
-    with written.open("rb") as content:
-        os.fsync(content.fileno())
-    written.replace(path)
 
 
 @contextmanager

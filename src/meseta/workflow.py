@@ -311,11 +311,22 @@ def _nearest(run: Run, config: EvaluateConfig, suite: Sequence[MinimumNormAttack
     """Return the smallest distances that attacks of one norm find, a share of them by each of the team."""
     batches = partial(run.batches, config.split, config.n, config.batch_size)
     take = partial(distances, run.model, attacks=suite, seed=config.seed, split=config.split, keep=keep)
-    if team.size > 1:
-        if shard := _shard(team, sum(1 for _ in batches())):
-            take(batches(), shard=shard)
-        team.wait()
+    _take_share(take, batches, team, None)
     return take(batches())
+
+
+def _take_share(
+    take: Callable[..., object],
+    batches: Callable[[], Iterator[tuple[Tensor, Tensor]]],
+    team: Team,
+    progress: Callable[[int], None] | None,
+) -> None:
+    """Do a member's share of the batches, which is kept, and wait until all have; nothing where it is alone."""
+    if team.size == 1:
+        return
+    if shard := _shard(team, sum(1 for _ in batches())):
+        take(batches(), shard=shard, progress=progress)
+    team.wait()
 
 
 def _pictured(run: Run, config: EvaluateConfig) -> list[Pictured]:
@@ -405,15 +416,12 @@ def _shared(
 ) -> Kind | None:
     """Return what is taken of all batches, a share by each of the team; None for those who do not lead it."""
     keep = run.folder / UNFINISHED / digest(settings)[:16]
-    if team.size == 1:
-        section = take(batches(), keep=keep, progress=progress)
-    else:
-        if shard := _shard(team, sum(1 for _ in batches())):
-            take(batches(), keep=keep, shard=shard, progress=progress)
-        team.wait()
-        if not team.leads:
-            return None
-        section = take(batches(), keep=keep)  # all is done, and added up
+    take = partial(take, keep=keep)
+    _take_share(take, batches, team, progress)
+    if not team.leads:
+        return None
+    # of several all is done by now, and added up
+    section = take(batches(), progress=progress if team.size == 1 else None)
     _remove(keep)
     return section
 

@@ -41,3 +41,16 @@ def batched(
         yield (inputs, labels) if parameter is None else (inputs.to(parameter.device), labels.to(parameter.device))
     if empty:
         raise UserError("`x` holds no examples.")
+
+
+def share(shard: tuple[int, int] | None) -> tuple[int, int]:
+    """Return (i, m) for every m-th batch from number i on; all of them without a shard."""
+    i, m = shard or (0, 1)
+    whole("shard", i, 0)
+    whole("shard", m, i + 1)
+    return i, m
+
+
+def without_batch(shard: tuple[int, int] | None) -> UserError:
+    """Return the error for a shard that has no batch."""
+    return UserError(f"`shard` is {shard}, and there are fewer batches than that. Take fewer shards.")

@@ -16,7 +16,7 @@ from meseta.autodiff.scalar_fields import Model
 from meseta.checks import whole
 from meseta.errors import UserError
 from meseta.evaluation import provenance
-from meseta.evaluation.batching import Batches, batched
+from meseta.evaluation.batching import Batches, batched, share, without_batch
 from meseta.evaluation.cascade import BatchResult, Plan, Tally, digits, mask, run_batch
 from meseta.evaluation.ledger import VERSIONS, Ledger, digest, fingerprint, parsed
 from meseta.evaluation.masking import MaskingCheck, Transferred, all_checks, called_for, examine
@@ -96,7 +96,7 @@ def evaluate(
     chosen = chosen_attacks(suite, attacks, sources or {})
     checks = chosen_checks(checks, sources or {})
     whole("checked", checked, 1)
-    i, m = _shard(shard)
+    i, m = share(shard)
     ledger = Ledger(keep)
     whose = "" if keep is None else digest(*VERSIONS, *map(fingerprint, [model, *transferred_from(chosen, checks)]))
     _check_norms(threats, chosen)
@@ -136,7 +136,7 @@ def evaluate(
         )
         tally.add(plan, result, _known(masking, broken[examples], nearest, examples))
     if tally.n == 0:
-        raise UserError(f"`shard` is {shard}, and there are fewer batches than that. Take fewer shards.")
+        raise without_batch(shard)
     robust = tally.robust(plan)
     seconds = tally.seconds + (masking.provenance.seconds if masking else 0)
     return Evaluation(
@@ -209,13 +209,6 @@ def transferred_from(attacks: Sequence[Attack], checks: Sequence[MaskingCheck]) 
             found += attack.models.values()
             asked.append(attack.attack)
     return found
-
-
-def _shard(shard: tuple[int, int] | None) -> tuple[int, int]:
-    i, m = shard or (0, 1)
-    whole("shard", i, 0)
-    whole("shard", m, i + 1)
-    return i, m
 
 
 def _checked(batches: Iterator[tuple[Tensor, Tensor]], threat: Threat) -> Iterator[tuple[Tensor, Tensor]]:

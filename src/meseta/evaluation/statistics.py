@@ -13,9 +13,8 @@ from torch import Tensor
 from meseta.autodiff.scalar_fields import Model
 from meseta.certificates.base import RadiusBound
 from meseta.checks import instance_of
-from meseta.errors import UserError
 from meseta.evaluation import provenance
-from meseta.evaluation.batching import Batches, batched
+from meseta.evaluation.batching import Batches, batched, share, without_batch
 from meseta.evaluation.ledger import VERSIONS, Ledger, digest, fingerprint, parsed
 from meseta.evaluation.record import Bounded, Curve, Distribution, Measured, Provenance
 from meseta.geometry.base import Measure
@@ -128,7 +127,7 @@ def gather(
     shard: tuple[int, int] | None,
 ) -> "Columns":
     """Return what `take` finds on each batch; from `keep` where it lies there under `what`, the model and the batch."""
-    i, m = shard or (0, 1)
+    i, m = share(shard)
     ledger, columns = Ledger(keep), Columns()
     whose = "" if keep is None else digest(*VERSIONS, fingerprint(model), what)
     for index, (x, y) in enumerate(batches):
@@ -146,7 +145,7 @@ def gather(
         if progress:
             progress(len(y))
     if not columns.main:
-        raise UserError(f"`shard` is {shard}, and there are fewer batches than that. Take fewer shards.")
+        raise without_batch(shard)
     return columns
 
 
